@@ -1,0 +1,332 @@
+package block
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+	"weak"
+
+	"github.com/shoal-os/shoal/storage/chunk"
+)
+
+// ErrExists reports a destination that is taken.
+var ErrExists = errors.New("already exists")
+
+// layOut makes the partial file or folder with all its folders, so that
+// writers need only create files.
+func (r *Root) layOut(tree *chunk.Tree) error {
+	partial := r.meta.Path + PartialSuffix
+	if err := os.MkdirAll(filepath.Dir(partial), 0o777); err != nil {
+		return fmt.Errorf("block: make destination: %w", err)
+	}
+	if _, err := os.Lstat(partial); err == nil {
+		return fmt.Errorf("block: %s: %w (another download's partial)", partial, ErrExists)
+	}
+	if tree.Entries[0].Kind != chunk.Dir {
+		f, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+		if err != nil {
+			return fmt.Errorf("block: make destination: %w", err)
+		}
+		return f.Close()
+	}
+	if err := os.Mkdir(partial, 0o777); err != nil {
+		return fmt.Errorf("block: make destination: %w", err)
+	}
+	at, err := os.OpenRoot(partial)
+	if err != nil {
+		return fmt.Errorf("block: make destination: %w", err)
+	}
+	defer at.Close()
+	if err := refuseCaseClash(at, tree); err != nil {
+		return errors.Join(err, os.Remove(partial))
+	}
+	for i := range tree.Entries {
+		if e := &tree.Entries[i]; e.Kind == chunk.Dir && e.Path != "" {
+			if err := at.Mkdir(filepath.FromSlash(e.Path), 0o777); err != nil {
+				return fmt.Errorf("block: make folder: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// Writer writes verified leaves of one partial root. It keeps the file it last
+// wrote to open. It is for one goroutine; several writers may work on the same
+// root at once, on the same file too.
+type Writer struct {
+	r     *Root
+	tree  *chunk.Tree
+	at    place
+	entry int32
+	file  *os.File
+}
+
+// NewWriter opens a partial for writing; Close it before Finish.
+func (r *Root) NewWriter() (*Writer, error) {
+	tree, err := r.Tree()
+	if err != nil {
+		return nil, err
+	}
+	at, err := r.openPlace(tree)
+	if err != nil {
+		return nil, fmt.Errorf("block: open partial: %w", err)
+	}
+	return &Writer{r: r, tree: tree, at: at, entry: -1}, nil
+}
+
+// WriteLeaf writes the verified bytes of leaf i in their place. It does not
+// mark the leaf: Mark does, once for a batch.
+func (w *Writer) WriteLeaf(i int, data []byte) error {
+	leaf := &w.tree.Leaves[i]
+	e := &w.tree.Entries[leaf.Entry]
+	if e.Count == 1 {
+		return w.writeWhole(e, data)
+	}
+	if w.entry != leaf.Entry {
+		w.shut()
+		f, err := w.at.dir.OpenFile(w.at.name(e), os.O_RDWR|os.O_CREATE, 0o666)
+		if err != nil {
+			return fmt.Errorf("block: write %s: %w", e.Path, err)
+		}
+		w.file, w.entry = f, leaf.Entry
+		if fi, err := f.Stat(); err != nil || fi.Size() != e.Size {
+			if err := errors.Join(err, f.Truncate(e.Size)); err != nil {
+				return fmt.Errorf("block: write %s: %w", e.Path, err)
+			}
+		}
+	}
+	if allZero(data) && w.hole(leaf.Offset, len(data)) {
+		return nil
+	}
+	if _, err := w.file.WriteAt(data, leaf.Offset); err != nil {
+		return fmt.Errorf("block: write %s: %w", e.Path, err)
+	}
+	return nil
+}
+
+// writeWhole writes a file of one leaf and closes it, since folders of small
+// files would otherwise exhaust descriptors.
+func (w *Writer) writeWhole(e *chunk.Entry, data []byte) error {
+	f, err := w.at.dir.OpenFile(w.at.name(e), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return fmt.Errorf("block: write %s: %w", e.Path, err)
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("block: write %s: %w", e.Path, err)
+	}
+	return nil
+}
+
+// hole reports whether the file already reads as zeros there, so that sparse
+// files stay sparse. A fresh file does; one that a retry wrote to may not.
+func (w *Writer) hole(offset int64, n int) bool {
+	buf := make([]byte, 64<<10)
+	for n > 0 {
+		k := min(n, len(buf))
+		if _, err := w.file.ReadAt(buf[:k], offset); err != nil || !allZero(buf[:k]) {
+			return false
+		}
+		offset, n = offset+int64(k), n-k
+	}
+	return true
+}
+
+func allZero(b []byte) bool {
+	for len(b) >= 8 {
+		if b[0]|b[1]|b[2]|b[3]|b[4]|b[5]|b[6]|b[7] != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *Writer) shut() {
+	if w.file != nil {
+		_ = w.file.Close()
+		w.file, w.entry = nil, -1
+	}
+}
+
+// Close releases the open files.
+func (w *Writer) Close() {
+	w.shut()
+	_ = w.at.dir.Close()
+}
+
+// SetSize tells a raw root's size once its leaf has arrived and is verified.
+// Trees handed out before keep saying that it is unknown.
+func (r *Root) SetSize(size int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.meta.Size < 0 {
+		r.meta.Size = size
+		r.tree = weak.Pointer[chunk.Tree]{}
+	}
+}
+
+// Finish turns a partial whose leaves are all written into the finished file
+// or folder: empty files and symbolic links are made, everything moves under
+// its own name, and the record says Complete. If the name is taken, Finish
+// fails with ErrExists unless replace is true; then what stood there goes only
+// after the new one is whole.
+func (r *Root) Finish(replace bool) error {
+	tree, err := r.Tree()
+	if err != nil {
+		return err
+	}
+	if got := r.HaveCount(); got != r.leaves {
+		return fmt.Errorf("block: finish %s: only %d of %d leaves", r.CID(), got, r.leaves)
+	}
+	at, err := r.openPlace(tree)
+	if err != nil {
+		return fmt.Errorf("block: finish: %w", err)
+	}
+	mtimes, err := r.complete(tree, at)
+	_ = at.dir.Close()
+	if err != nil {
+		return err
+	}
+	path := r.Info().Path
+	if err := moveInto(path+PartialSuffix, path, replace); err != nil {
+		return err
+	}
+	r.close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.meta.State, r.meta.Boot = Complete, bootID()
+	r.mtimes, r.have = mtimes, nil
+	if err := r.writeMtimes(); err != nil {
+		return fmt.Errorf("block: finish: %w", err)
+	}
+	if err := r.writeMeta(); err != nil {
+		return fmt.Errorf("block: finish: %w", err)
+	}
+	_ = os.Remove(filepath.Join(r.dir, haveFile))
+	return nil
+}
+
+// complete makes what has no leaves and collects the files' times.
+func (r *Root) complete(tree *chunk.Tree, at place) ([]int64, error) {
+	for i := range tree.Entries {
+		e := &tree.Entries[i]
+		name := at.name(e)
+		switch {
+		case e.Kind == chunk.Symlink:
+			// Made last, and never followed: nothing is written after this.
+			if err := placeLink(at.dir, name, e.Target); err != nil {
+				return nil, fmt.Errorf("block: link %s: %w", e.Path, err)
+			}
+		case e.Kind == chunk.File && e.Count == 0:
+			f, err := at.dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+			if err := errors.Join(err, closeIf(f)); err != nil {
+				return nil, fmt.Errorf("block: write %s: %w", e.Path, err)
+			}
+		}
+	}
+	return readMtimes(tree, at)
+}
+
+// readMtimes collects the files' modification times in walk order, making sure
+// that each is a file of the right length.
+func readMtimes(tree *chunk.Tree, at place) ([]int64, error) {
+	mtimes := make([]int64, 0, tree.Files)
+	for i := range tree.Entries {
+		e := &tree.Entries[i]
+		if e.Kind != chunk.File {
+			continue
+		}
+		fi, err := at.dir.Lstat(at.name(e))
+		if err == nil && (!fi.Mode().IsRegular() || fi.Size() != e.Size) {
+			err = ErrChanged
+		}
+		if err != nil {
+			return nil, fmt.Errorf("block: finish %s: %w", e.Path, err)
+		}
+		mtimes = append(mtimes, fi.ModTime().UnixNano())
+	}
+	return mtimes, nil
+}
+
+func closeIf(f *os.File) error {
+	if f == nil {
+		return nil
+	}
+	return f.Close()
+}
+
+func placeLink(at *os.Root, name, target string) error {
+	if old, err := at.Lstat(name); err == nil {
+		if have, err := at.Readlink(name); err == nil && have == target {
+			return nil
+		}
+		if old.IsDir() {
+			return ErrExists
+		}
+		if err := at.Remove(name); err != nil {
+			return err
+		}
+	}
+	return at.Symlink(target, name)
+}
+
+// moveInto renames from to to. With replace, what stood at to is moved aside
+// first and removed after, so that a crash leaves one of the two whole.
+func moveInto(from, to string, replace bool) error {
+	old, err := os.Lstat(to)
+	if errors.Is(err, os.ErrNotExist) {
+		return wrapMove(os.Rename(from, to))
+	}
+	if err != nil {
+		return wrapMove(err)
+	}
+	if !replace {
+		return fmt.Errorf("block: %s: %w", to, ErrExists)
+	}
+	if fi, err := os.Lstat(from); err == nil && !fi.IsDir() && !old.IsDir() {
+		return wrapMove(os.Rename(from, to))
+	}
+	aside := fmt.Sprintf("%s.shoal-replaced-%d", to, time.Now().UnixNano())
+	if err := os.Rename(to, aside); err != nil {
+		return wrapMove(err)
+	}
+	if err := os.Rename(from, to); err != nil {
+		return wrapMove(errors.Join(err, os.Rename(aside, to)))
+	}
+	return wrapMove(os.RemoveAll(aside))
+}
+
+func wrapMove(err error) error {
+	if err != nil {
+		return fmt.Errorf("block: put in place: %w", err)
+	}
+	return nil
+}
+
+// refuseCaseClash fails when the file system at dir folds case and the tree
+// holds two names that would become one.
+func refuseCaseClash(dir *os.Root, tree *chunk.Tree) error {
+	const probe = ".shoal-Case"
+	if err := dir.Mkdir(probe, 0o700); err != nil {
+		return fmt.Errorf("block: make destination: %w", err)
+	}
+	_, err := dir.Lstat(".SHOAL-cASE")
+	if rmErr := dir.Remove(probe); rmErr != nil {
+		return fmt.Errorf("block: make destination: %w", rmErr)
+	}
+	if err != nil {
+		return nil
+	}
+	if a, b, clash := caseClash(tree); clash {
+		return fmt.Errorf("block: %q and %q differ only in case, which this disk cannot hold: choose another destination", a, b)
+	}
+	return nil
+}

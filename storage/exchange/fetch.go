@@ -1,0 +1,487 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/shoal-os/shoal/storage/block"
+	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/chunk/bitfield"
+	"github.com/shoal-os/shoal/storage/exchange/sched"
+)
+
+const (
+	notesMax      = 512
+	housekeeping  = 200 * time.Millisecond
+	progressEvery = 200 * time.Millisecond
+)
+
+// ErrBusy reports a root that is being fetched already.
+var ErrBusy = errors.New("already being fetched")
+
+// Job says what to fetch.
+type Job struct {
+	Root chunk.CID
+	From []peer.AddrInfo // where a link says that it is
+	// Into is the partial to go on with, when the tree is known. Otherwise Begin is
+	// called once with the verified tree and returns the partial to fill.
+	Into  *block.Root
+	Begin func(ctx context.Context, tree *chunk.Tree, nodes [][]byte) (*block.Root, error)
+	// Want chooses leaves; nil for all.
+	Want func(*chunk.Tree) *bitfield.Bitfield
+	// Timeout ends the job when nothing came from anybody for so long; 0 waits for ever.
+	Timeout    time.Duration
+	Sequential bool
+	Progress   func(Progress) // may be nil; called often, from one goroutine
+}
+
+// Phase is what a job is doing.
+type Phase string
+
+// The phases of a job.
+const (
+	Finding  Phase = "finding"
+	Treeing  Phase = "tree"
+	Fetching Phase = "fetching"
+)
+
+// Progress is where a job stands. Bytes are of file content.
+type Progress struct {
+	Phase       Phase
+	Done, Total int64 // Total is -1 while unknown
+	Peers       int   // that serve now
+	Rate        float64
+}
+
+// Source is a peer that sent leaves.
+type Source struct {
+	Peer  peer.ID
+	Bytes int64
+}
+
+// Banned is a peer that was found lying.
+type Banned struct {
+	Peer peer.ID
+	Why  string
+}
+
+// Report says what a job did. It is filled in for failed jobs too.
+type Report struct {
+	Fetched int64 // leaf bytes received and kept
+	Wasted  int64 // leaf bytes received in vain: twice, or wrong
+	Sources []Source
+	Banned  []Banned
+}
+
+// Fetch fills a partial from whoever has the root. It returns once every
+// wanted leaf is verified and written; the caller finishes the partial. A
+// cancelled context, or an error, leaves the partial to be gone on with.
+//
+// Errors: NoProviderError, ErrBusy, chunk.ErrTree (the root itself is bad),
+// what Begin returned, or the disk's own.
+func (s *Swarm) Fetch(ctx context.Context, spec Job) (Report, error) {
+	j := &job{
+		swarm: s, spec: spec, notes: make(chan note, notesMax), work: make(chan *slab, slabsMax),
+		slabs: newSlabs(), cands: map[peer.ID]*candidate{}, started: time.Now(), lastNews: time.Now(),
+		sessions: map[sched.Peer]*session{}, bytes: map[peer.ID]int64{},
+	}
+	j.ctx, j.cancel = context.WithCancel(ctx)
+	stop := context.AfterFunc(s.ctx, j.cancel)
+	defer stop()
+	s.mu.Lock()
+	if s.jobs[spec.Root] != nil {
+		s.mu.Unlock()
+		return Report{}, fmt.Errorf("exchange: fetch %s: %w", spec.Root, ErrBusy)
+	}
+	s.jobs[spec.Root] = j
+	s.tasks.Add(1)
+	s.mu.Unlock()
+	defer s.tasks.Done()
+
+	err := j.run()
+	j.cancel()
+	j.tasks.Wait()
+	s.mu.Lock()
+	delete(s.jobs, spec.Root)
+	s.mu.Unlock()
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return j.report(), err
+}
+
+// job is one running Fetch. Its fields belong to run's goroutine unless said
+// otherwise; everybody else posts notes.
+type job struct {
+	swarm    *Swarm
+	spec     Job
+	ctx      context.Context
+	cancel   context.CancelFunc
+	tasks    sync.WaitGroup
+	notes    chan note
+	work     chan *slab
+	slabs    slabs
+	readyFor atomic.Bool // leaves may come: the partial is there
+
+	root  *block.Root
+	tree  *chunk.Tree
+	same  map[int32][]int32
+	sched *sched.Scheduler
+	wake  time.Time // when the scheduler wants a Tick
+	treeState
+
+	cands    map[peer.ID]*candidate
+	sessions map[sched.Peer]*session
+	lastID   sched.Peer
+	dialing  int
+	refusal  error // the last reason given for not serving a leaf
+
+	started, lastNews time.Time
+	progressAt        time.Time
+	present, total    int64
+	rate              rateMeter
+	fetched, wasted   int64
+	bytes             map[peer.ID]int64
+	banned            []Banned
+
+	mu        sync.Mutex
+	connected []peer.ID // with a session; for peer exchange
+}
+
+// note is news for run's goroutine.
+type note struct {
+	kind noteKind
+	ev   sched.Event
+	sess *session
+	info peer.AddrInfo
+	via  string
+	node []byte
+	err  error
+}
+
+type noteKind uint8
+
+const (
+	noteSched   noteKind = iota // ev
+	noteFound                   // info, via
+	noteDialed                  // info, sess or err
+	noteNode                    // sess, node
+	noteTreeEnd                 // sess
+	noteClosed                  // sess, err
+	noteFailed                  // err: the job cannot go on
+)
+
+// post hands a note to run; it fails only when the job has ended.
+func (j *job) post(n note) error {
+	select {
+	case j.notes <- n:
+		return nil
+	case <-j.ctx.Done():
+		return j.ctx.Err()
+	}
+}
+
+// ready reports whether leaves may come. Any goroutine.
+func (j *job) ready() bool { return j.readyFor.Load() }
+
+// suggest offers a peer that may have part of the root. Any goroutine.
+func (j *job) suggest(info peer.AddrInfo) {
+	select {
+	case j.notes <- note{kind: noteFound, info: info, via: "asks for it too"}:
+	default: // a hint; it will ask again
+	}
+}
+
+// sources lists the peers with a session. Any goroutine.
+func (j *job) sources() []peer.ID {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.connected)
+}
+
+func (j *job) run() error {
+	for _, info := range j.spec.From {
+		j.found(info, "link")
+	}
+	if j.swarm.cfg.Finder != nil {
+		j.tasks.Go(j.search)
+	}
+	if j.spec.Into != nil {
+		if err := j.begin(j.spec.Into); err != nil {
+			return err
+		}
+	} else if j.spec.Root.IsRaw() {
+		if err := j.treeDone(); err != nil {
+			return err
+		}
+	}
+	tick := time.NewTicker(housekeeping)
+	defer tick.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for !j.done() {
+		j.dial()
+		if !j.wake.IsZero() {
+			timer.Reset(time.Until(j.wake))
+		}
+		var err error
+		select {
+		case n := <-j.notes:
+			err = j.take(n)
+		case <-tick.C:
+			err = j.housekeep(time.Now())
+		case <-timer.C:
+			j.step(sched.Event{Kind: sched.Tick})
+		case <-j.ctx.Done():
+			err = j.ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	j.progress(time.Now(), true)
+	return nil
+}
+
+func (j *job) done() bool { return j.sched != nil && j.sched.Left() == 0 }
+
+// take acts on one note.
+func (j *job) take(n note) error {
+	switch n.kind {
+	case noteFound:
+		j.found(n.info, n.via)
+	case noteDialed:
+		j.dialed(n)
+	case noteNode:
+		return j.node(n)
+	case noteTreeEnd:
+		return j.treeEnd(n.sess)
+	case noteClosed:
+		j.closed(n.sess, n.err)
+	case noteFailed:
+		return n.err
+	case noteSched:
+		j.event(n)
+	}
+	return nil
+}
+
+// event passes news on to the scheduler, keeping the books.
+func (j *job) event(n note) {
+	if n.sess != nil && j.sessions[n.sess.id] != n.sess {
+		return // of a session that was closed
+	}
+	switch n.ev.Kind {
+	case sched.Arrived, sched.Moving:
+		j.lastNews = time.Now()
+		j.bytes[n.sess.peer] += int64(n.ev.Bytes)
+		j.swarm.up.got(n.sess.peer, n.ev.Bytes)
+		j.fetched += int64(n.ev.Bytes)
+	case sched.Verified:
+		j.count(n.ev.Run)
+	case sched.Corrupt:
+		size := j.bytesOf(n.ev.Run)
+		j.fetched -= size
+		j.wasted += size
+	case sched.Refused:
+		j.refusal = n.err
+	case sched.Has:
+		if j.sched == nil && n.sess.have != nil {
+			n.sess.have.SetRun(n.ev.Run)
+		}
+	}
+	j.step(n.ev)
+}
+
+// step moves the scheduler and does what it says.
+func (j *job) step(ev sched.Event) {
+	if j.sched == nil {
+		return
+	}
+	out := j.sched.Step(time.Now(), ev)
+	for _, d := range out.Drops {
+		if s := j.sessions[d.Peer]; s != nil {
+			j.hangUp(s, d.Why, d.Ban)
+		}
+	}
+	for _, c := range out.Cancels {
+		if s := j.sessions[c.Peer]; s != nil {
+			s.queue(runFrame(frameCancel, c.Run))
+		}
+	}
+	for _, a := range out.Asks {
+		if s := j.sessions[a.Peer]; s != nil {
+			s.queue(runFrame(frameAsk, a.Run))
+		}
+	}
+	j.wake = out.Wake
+}
+
+// begin starts the leaves' part of the job, with the partial at hand.
+func (j *job) begin(root *block.Root) error {
+	tree, err := root.Tree()
+	if err != nil {
+		return err
+	}
+	j.root, j.tree = root, tree
+	want := bitfield.Full(len(tree.Leaves))
+	if j.spec.Want != nil {
+		want = j.spec.Want(tree)
+	}
+	have, _ := root.Have()
+	for i := range tree.Leaves {
+		if want.Has(i) {
+			j.total += max(0, int64(tree.Leaves[i].Size))
+		}
+		if want.Has(i) && have.Has(i) {
+			want.Clear(i)
+			j.present += max(0, int64(tree.Leaves[i].Size))
+		}
+	}
+	j.same = sameLeaves(tree, want)
+	j.sched = sched.New(sched.Config{
+		Leaves: len(tree.Leaves), Want: want, Sequential: j.spec.Sequential,
+		Seed: uint64(time.Now().UnixNano()),
+		Size: func(i int) int {
+			if n := tree.Leaves[i].Size; n >= 0 {
+				return int(n)
+			}
+			return chunk.LeafSize
+		},
+	})
+	if err := j.startVerifiers(); err != nil {
+		return err
+	}
+	j.readyFor.Store(true)
+	for _, s := range j.sessions {
+		j.enlist(s)
+	}
+	return nil
+}
+
+// startVerifiers starts the goroutines that hash and write.
+func (j *job) startVerifiers() error {
+	for range max(2, runtime.GOMAXPROCS(0)) {
+		w, err := j.root.NewWriter()
+		if err != nil {
+			return err
+		}
+		v := &verifier{root: j.root, tree: j.tree, w: w, same: j.same}
+		j.tasks.Go(func() {
+			defer w.Close()
+			for {
+				select {
+				case s := <-j.work:
+					j.verify(v, s)
+				case <-j.ctx.Done():
+					return
+				}
+			}
+		})
+	}
+	return nil
+}
+
+func (j *job) verify(v *verifier, s *slab) {
+	good, bad, err := v.check(s)
+	for _, r := range good {
+		_ = j.post(note{kind: noteSched, ev: sched.Event{Kind: sched.Verified, Run: r}})
+	}
+	for _, r := range bad {
+		_ = j.post(note{kind: noteSched, ev: sched.Event{Kind: sched.Corrupt, Peer: s.from, Run: r}})
+	}
+	if err != nil {
+		_ = j.post(note{kind: noteFailed, err: err})
+	}
+	j.slabs.put(s)
+}
+
+// bytesOf is the size of a run of leaves.
+func (j *job) bytesOf(r bitfield.Run) (n int64) {
+	for i := r.First; i < r.First+r.Count; i++ {
+		n += max(0, int64(j.tree.Leaves[i].Size))
+	}
+	return n
+}
+
+// count adds verified leaves, and those equal to them, to what is present.
+func (j *job) count(r bitfield.Run) {
+	n := j.bytesOf(r)
+	for i := r.First; i < r.First+r.Count && j.same != nil; i++ {
+		n += int64(len(j.same[int32(i)])) * int64(j.tree.Leaves[i].Size)
+	}
+	j.present += n
+	j.rate.add(n)
+}
+
+func (j *job) report() Report {
+	r := Report{Fetched: j.fetched, Wasted: j.wasted, Banned: j.banned}
+	for p, n := range j.bytes {
+		r.Sources = append(r.Sources, Source{p, n})
+	}
+	slices.SortFunc(r.Sources, func(a, b Source) int { return int(b.Bytes - a.Bytes) })
+	return r
+}
+
+// housekeep does what depends on time alone.
+func (j *job) housekeep(now time.Time) error {
+	j.progress(now, false)
+	j.treeStalled(now)
+	if t := j.spec.Timeout; t > 0 && now.Sub(j.lastNews) > t {
+		return j.noProvider(now.Sub(j.lastNews))
+	}
+	return nil
+}
+
+func (j *job) progress(now time.Time, force bool) {
+	if j.spec.Progress == nil || (!force && now.Sub(j.progressAt) < progressEvery) {
+		return
+	}
+	j.progressAt = now
+	p := Progress{Phase: Finding, Total: -1, Peers: len(j.sessions)}
+	switch {
+	case j.sched != nil:
+		p = Progress{Phase: Fetching, Done: j.present, Total: j.total, Peers: len(j.sessions), Rate: j.rate.read(now)}
+		if j.tree.Size < 0 {
+			p.Total = -1
+		}
+	case len(j.sessions) > 0:
+		p.Phase = Treeing
+		p.Done = j.treeBytes
+	}
+	j.spec.Progress(p)
+}
+
+// rateMeter smooths what progress shows, over about two seconds.
+type rateMeter struct {
+	fresh int64
+	rate  float64
+	mark  time.Time
+}
+
+func (m *rateMeter) add(n int64) {
+	if m.mark.IsZero() {
+		m.mark = time.Now()
+	}
+	m.fresh += n
+}
+
+func (m *rateMeter) read(now time.Time) float64 {
+	if d := now.Sub(m.mark).Seconds(); !m.mark.IsZero() && d >= progressEvery.Seconds() {
+		keep := max(0, 1-d/2)
+		if m.rate == 0 {
+			keep = 0
+		}
+		m.rate = keep*m.rate + (1-keep)*float64(m.fresh)/d
+		m.mark, m.fresh = now, 0
+	}
+	return m.rate
+}

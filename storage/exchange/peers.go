@@ -1,0 +1,262 @@
+package exchange
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/shoal-os/shoal/dht"
+	"github.com/shoal-os/shoal/dht/wire"
+	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/exchange/sched"
+)
+
+const (
+	sessionsMax   = 40  // streams of one download
+	candidatesMax = 500 // peers one download remembers
+	dialsMax      = 8   // at a time
+	searchFirst   = 2 * time.Second
+	searchLast    = 30 * time.Second
+	retryFirst    = time.Second
+	retryLast     = 30 * time.Second
+	triedShown    = 8 // peers named in an error
+)
+
+// candidate is a peer that may have the root.
+type candidate struct {
+	info   peer.AddrInfo
+	via    string // who named it
+	sess   *session
+	dials  bool
+	tries  int
+	next   time.Time // when it may be tried again
+	last   error
+	banned string
+}
+
+// NoProviderError reports that nobody sent anything for too long.
+type NoProviderError struct {
+	Root   chunk.CID
+	Waited time.Duration
+	Tried  []Tried
+	Reason error // the last reason a peer gave for refusing a leaf; may be nil
+}
+
+// Tried is one peer that was no help.
+type Tried struct {
+	Peer  peer.ID
+	Addrs []multiaddr.Multiaddr
+	Via   string
+	Err   error
+}
+
+// Error lists what was tried.
+func (e *NoProviderError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "exchange: nobody sent %s for %s", e.Root, e.Waited.Round(time.Second))
+	if e.Reason != nil {
+		fmt.Fprintf(&b, " (%v)", e.Reason)
+	}
+	if len(e.Tried) == 0 {
+		b.WriteString("; no peer that has it was found")
+	}
+	for i, t := range e.Tried[:min(len(e.Tried), triedShown)] {
+		sep := "; "
+		if i == 0 {
+			sep = "; tried "
+		}
+		fmt.Fprintf(&b, "%s%s (%s): %v", sep, short(t.Peer), t.Via, t.Err)
+	}
+	if n := len(e.Tried) - triedShown; n > 0 {
+		fmt.Fprintf(&b, "; and %d more", n)
+	}
+	return b.String()
+}
+
+// short is the end of a peer id, which is what tells two apart.
+func short(p peer.ID) string {
+	s := p.String()
+	return "…" + s[max(0, len(s)-8):]
+}
+
+func (j *job) noProvider(waited time.Duration) error {
+	e := &NoProviderError{Root: j.spec.Root, Waited: waited, Reason: j.refusal}
+	for _, c := range j.cands {
+		err := c.last
+		switch {
+		case c.banned != "":
+			err = errors.New(c.banned)
+		case err == nil && c.sess != nil:
+			err = errors.New("connected, but sent nothing")
+		case err == nil:
+			err = errors.New("no answer yet")
+		}
+		e.Tried = append(e.Tried, Tried{Peer: c.info.ID, Addrs: c.info.Addrs, Via: c.via, Err: err})
+	}
+	slices.SortFunc(e.Tried, func(a, b Tried) int { return strings.Compare(string(a.Peer), string(b.Peer)) })
+	return e
+}
+
+// search asks the finder again and again, until the job ends.
+func (j *job) search() {
+	for wait := searchFirst; j.ctx.Err() == nil; wait = min(2*wait, searchLast) {
+		for info, err := range j.swarm.cfg.Finder.FindProviders(j.ctx, dht.Key(j.spec.Root.Sum)) {
+			if err != nil {
+				j.swarm.log.Debug("look-up ended", "root", j.spec.Root, "err", err)
+				break
+			}
+			if j.post(note{kind: noteFound, info: info, via: "dht"}) != nil {
+				return
+			}
+		}
+		select {
+		case <-time.After(wait):
+		case <-j.ctx.Done():
+		}
+	}
+}
+
+// found adds a candidate or teaches a known one new addresses.
+func (j *job) found(info peer.AddrInfo, via string) {
+	if info.ID == j.swarm.cfg.Host.ID() {
+		return
+	}
+	c := j.cands[info.ID]
+	if c == nil {
+		if len(j.cands) >= candidatesMax {
+			return
+		}
+		j.cands[info.ID] = &candidate{info: info, via: via}
+		return
+	}
+	for _, a := range info.Addrs {
+		if len(c.info.Addrs) < 4*addrsMax && !slices.ContainsFunc(c.info.Addrs, a.Equal) {
+			c.info.Addrs = append(c.info.Addrs, a)
+		}
+	}
+}
+
+// dial opens sessions to candidates whose turn has come.
+func (j *job) dial() {
+	if j.dialing >= dialsMax || len(j.sessions)+j.dialing >= sessionsMax {
+		return
+	}
+	now := time.Now()
+	for _, c := range j.cands {
+		if c.sess != nil || c.dials || c.banned != "" || now.Before(c.next) {
+			continue
+		}
+		if j.lastID == math.MaxUint16 {
+			return // a peer that comes and goes 65,535 times has had its chance
+		}
+		j.lastID++
+		id, info := j.lastID, c.info
+		tree := j.claimTree(info.ID, now)
+		c.dials = true
+		j.dialing++
+		j.tasks.Go(func() {
+			s, err := j.open(j.ctx, id, info, tree)
+			if j.post(note{kind: noteDialed, info: info, sess: s, err: err}) != nil && s != nil {
+				s.close(false)
+			}
+		})
+		if j.dialing >= dialsMax || len(j.sessions)+j.dialing >= sessionsMax {
+			return
+		}
+	}
+}
+
+// dialed takes in the outcome of one open.
+func (j *job) dialed(n note) {
+	c := j.cands[n.info.ID]
+	c.dials = false
+	j.dialing--
+	if n.err == nil && j.tree != nil && n.sess.leaves != len(j.tree.Leaves) {
+		n.err = wire.Errorf(wire.Malformed, "it says the root has %d leaves", n.sess.leaves)
+		n.sess.close(true)
+		j.ban(c, n.err.Error())
+		return
+	}
+	if n.err != nil {
+		j.treeLost(n.info.ID)
+		j.swarm.log.Debug("no session", "peer", n.info.ID, "err", n.err)
+		j.later(c, n.err)
+		return
+	}
+	c.sess, c.tries, c.last = n.sess, 0, nil
+	j.sessions[n.sess.id] = n.sess
+	j.listOpen()
+	n.sess.start()
+	j.enlist(n.sess)
+	j.wantTree(n.sess)
+}
+
+// later has a candidate tried again after a growing while.
+func (j *job) later(c *candidate, err error) {
+	c.last = err
+	wait := min(retryFirst<<min(c.tries, 10), retryLast)
+	c.tries++
+	c.next = time.Now().Add(wait)
+}
+
+// enlist makes a session known to the scheduler.
+func (j *job) enlist(s *session) {
+	if j.sched == nil {
+		return
+	}
+	if s.leaves != len(j.tree.Leaves) {
+		j.hangUp(s, fmt.Sprintf("said that the root has %d leaves", s.leaves), true)
+		return
+	}
+	j.step(sched.Event{Kind: sched.Joined, Peer: s.id, Have: s.have})
+}
+
+// closed takes in that a session's stream ended.
+func (j *job) closed(s *session, err error) {
+	if j.sessions[s.id] != s {
+		return
+	}
+	switch wire.KindOf(err) {
+	case wire.Malformed, wire.TooLarge:
+		j.hangUp(s, err.Error(), true)
+	default:
+		j.hangUp(s, fmt.Sprintf("connection ended: %v", err), false)
+	}
+	j.step(sched.Event{Kind: sched.Left, Peer: s.id})
+}
+
+// hangUp ends a session.
+func (j *job) hangUp(s *session, why string, ban bool) {
+	s.close(ban)
+	delete(j.sessions, s.id)
+	j.listOpen()
+	j.treeLost(s.peer)
+	c := j.cands[s.peer]
+	c.sess = nil
+	if ban {
+		j.ban(c, why)
+		return
+	}
+	j.later(c, errors.New(why))
+}
+
+func (j *job) ban(c *candidate, why string) {
+	c.banned = why
+	j.banned = append(j.banned, Banned{c.info.ID, why})
+	j.swarm.log.Warn("peer banned for this download", "peer", c.info.ID, "why", why)
+}
+
+func (j *job) listOpen() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.connected = j.connected[:0]
+	for _, s := range j.sessions {
+		j.connected = append(j.connected, s.peer)
+	}
+}

@@ -1,0 +1,363 @@
+// Package sim drives the real download scheduler through seeded swarms on
+// virtual time: peers of many speeds that join, leave, fall silent, choke,
+// refuse, gain leaves and lie. One seed is one run, the same on every machine.
+// After each step it checks the scheduler's invariants.
+package sim
+
+import (
+	"container/heap"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/shoal-os/shoal/storage/chunk/bitfield"
+	"github.com/shoal-os/shoal/storage/exchange/sched"
+)
+
+const (
+	leafBytes = 1 << 20
+	stepsMax  = 2_000_000
+	// slack is what a run may take beyond what its one reliable peer would need
+	// alone: two silences until they are noticed, and delays.
+	slack = 30 * time.Second
+)
+
+// Result says how one run went.
+type Result struct {
+	Seed    uint64
+	Leaves  int
+	Bytes   int64         // needed
+	Twice   int64         // right bytes that came again although other leaves were free when asked
+	Endgame int64         // right bytes that came again in the endgame
+	Wrong   int64         // bytes of liars
+	Time    time.Duration // virtual
+	Banned  int
+	Steps   int
+}
+
+// Run simulates one download. An error is a broken promise: a stall, a broken
+// invariant, an honest peer banned, or a lying one believed.
+func Run(seed uint64) (Result, error) {
+	w := newWorld(seed)
+	for !w.done {
+		if w.res.Steps++; w.res.Steps > stepsMax {
+			return w.res, fmt.Errorf("seed %d: no end after %d steps", seed, stepsMax)
+		}
+		if len(w.events) == 0 {
+			return w.res, fmt.Errorf("seed %d: stalled at %v with %d leaves missing", seed, w.now, w.s.Left())
+		}
+		e := heap.Pop(&w.events).(*event)
+		w.now = e.at
+		if w.now > w.limit {
+			return w.res, fmt.Errorf("seed %d: %d of %d leaves missing after %v", seed, w.s.Left(), w.res.Leaves, w.now)
+		}
+		if err := e.do(); err != nil {
+			return w.res, fmt.Errorf("seed %d at %v: %w", seed, w.now, err)
+		}
+	}
+	w.res.Time = w.now
+	return w.res, nil
+}
+
+// event is something that happens at a time.
+type event struct {
+	at  time.Duration
+	seq int
+	do  func() error
+}
+
+type queue []*event
+
+func (q queue) Len() int { return len(q) }
+func (q queue) Less(i, j int) bool {
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
+}
+func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *queue) Push(x any)   { *q = append(*q, x.(*event)) }
+func (q *queue) Pop() any {
+	old := *q
+	e := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return e
+}
+
+// world is one simulated swarm around one downloader.
+type world struct {
+	rng    *rand.Rand
+	s      *sched.Scheduler
+	peers  map[sched.Peer]*server
+	events queue
+	seq    int
+	now    time.Duration
+	limit  time.Duration
+	tick   time.Duration // when a Tick is due
+	size   int           // bytes of a leaf
+	came   map[int]bool  // leaves that arrived right
+	late   map[asked]bool
+	done   bool
+	res    Result
+}
+
+type asked struct {
+	peer sched.Peer
+	leaf int
+}
+
+// server is a simulated peer.
+type server struct {
+	id     sched.Peer
+	rate   float64 // bytes/s
+	delay  time.Duration
+	have   *bitfield.Bitfield // nil: all
+	lies   float64            // chance that a leaf is wrong
+	silent bool
+	choked bool
+	gone   bool
+	queue  []int
+	busy   bool
+}
+
+func newWorld(seed uint64) *world {
+	rng := rand.New(rand.NewPCG(seed, 0x5eed))
+	w := &world{rng: rng, peers: map[sched.Peer]*server{}, came: map[int]bool{}, late: map[asked]bool{}}
+	n := 1 + rng.IntN(400)
+	w.size = leafBytes
+	if rng.IntN(3) == 0 {
+		w.size = 4096
+	}
+	w.res = Result{Seed: seed, Leaves: n, Bytes: int64(n) * int64(w.size)}
+	w.s = sched.New(sched.Config{
+		Leaves: n, Size: func(int) int { return w.size }, Seed: rng.Uint64(), Sequential: rng.IntN(4) == 0,
+	})
+	// One peer has everything, is honest and stays: the run must end in about
+	// the time that it alone would need.
+	reliable := &server{id: 1, rate: math.Exp(rng.Float64()*4) * 2e6, delay: w.someDelay()}
+	w.limit = time.Duration(2*float64(w.res.Bytes)/reliable.rate*float64(time.Second)) + slack
+	w.joinAt(time.Duration(rng.IntN(2000))*time.Millisecond, reliable)
+	for k := range rng.IntN(8) {
+		w.joinAt(time.Duration(rng.IntN(10000))*time.Millisecond, w.someServer(sched.Peer(k+2), n))
+	}
+	return w
+}
+
+func (w *world) someDelay() time.Duration {
+	return time.Duration(100+w.rng.IntN(150_000)) * time.Microsecond
+}
+
+// someServer makes a peer of any kind, and plans what will befall it.
+func (w *world) someServer(id sched.Peer, leaves int) *server {
+	p := &server{id: id, rate: math.Exp(w.rng.Float64()*7) * 1e5, delay: w.someDelay()}
+	if w.rng.IntN(2) == 0 {
+		p.have = bitfield.New(leaves)
+		for i := range leaves {
+			if w.rng.IntN(2) == 0 {
+				p.have.Set(i)
+			}
+		}
+		w.gain(p, leaves)
+	}
+	at := time.Duration(w.rng.IntN(20000)) * time.Millisecond
+	switch w.rng.IntN(6) {
+	case 0:
+		p.lies = 0.2 + 0.8*w.rng.Float64()
+	case 1:
+		w.at(at, func() error { p.silent = true; return nil })
+	case 2:
+		w.at(at, func() error { return w.leave(p) })
+	case 3:
+		w.at(at, func() error { return w.choke(p, true) })
+		w.at(at+5*time.Second, func() error { return w.choke(p, false) })
+	}
+	return p
+}
+
+// gain has a partial peer receive leaves from elsewhere.
+func (w *world) gain(p *server, leaves int) {
+	for range 10 {
+		w.at(time.Duration(w.rng.IntN(20000))*time.Millisecond, func() error {
+			first := w.rng.IntN(leaves)
+			r := bitfield.Run{First: first, Count: 1 + w.rng.IntN(min(32, leaves-first))}
+			p.have.SetRun(r)
+			if w.peers[p.id] != p || p.gone {
+				return nil
+			}
+			return w.step(sched.Event{Kind: sched.Has, Peer: p.id, Run: r})
+		})
+	}
+}
+
+func (w *world) at(t time.Duration, do func() error) {
+	w.seq++
+	heap.Push(&w.events, &event{at: max(t, w.now), seq: w.seq, do: do})
+}
+
+func (w *world) joinAt(t time.Duration, p *server) {
+	w.at(t, func() error {
+		if p.gone {
+			return nil
+		}
+		w.peers[p.id] = p
+		have := p.have
+		if have != nil {
+			have = have.Clone()
+		}
+		return w.step(sched.Event{Kind: sched.Joined, Peer: p.id, Have: have})
+	})
+}
+
+func (w *world) leave(p *server) error {
+	p.gone = true
+	if w.peers[p.id] != p {
+		return nil
+	}
+	delete(w.peers, p.id)
+	return w.step(sched.Event{Kind: sched.Left, Peer: p.id})
+}
+
+func (w *world) choke(p *server, on bool) error {
+	p.choked = on
+	if on {
+		p.queue = nil
+	}
+	if w.peers[p.id] != p {
+		return nil
+	}
+	kind := sched.Unchoked
+	if on {
+		kind = sched.Choked
+	}
+	return w.step(sched.Event{Kind: kind, Peer: p.id})
+}
+
+// epoch is virtual time 0.
+var epoch = time.Unix(1_000_000_000, 0)
+
+// step gives the scheduler an event, checks it, and carries out its answer.
+func (w *world) step(ev sched.Event) error {
+	endgame := w.s.Endgame()
+	out := w.s.Step(epoch.Add(w.now), ev)
+	if err := w.s.Check(); err != nil {
+		return err
+	}
+	for _, d := range out.Drops {
+		p := w.peers[d.Peer]
+		if d.Ban {
+			w.res.Banned++
+			if p.lies == 0 {
+				return fmt.Errorf("honest peer %d banned: %s", d.Peer, d.Why)
+			}
+		}
+		p.gone = true
+		delete(w.peers, d.Peer)
+	}
+	for _, c := range out.Cancels {
+		if p := w.peers[c.Peer]; p != nil {
+			w.at(w.now+p.delay, func() error { p.cancel(c.Run); return nil })
+		}
+	}
+	for _, a := range out.Asks {
+		w.ask(a, endgame || w.s.Endgame())
+	}
+	w.done = out.Done
+	if at := out.Wake.Sub(epoch); !out.Wake.IsZero() && at != w.tick {
+		w.tick = at
+		w.at(at, func() error {
+			if w.tick != at {
+				return nil // a later answer asked for another time
+			}
+			w.tick = -1
+			return w.step(sched.Event{Kind: sched.Tick})
+		})
+	}
+	return nil
+}
+
+func (w *world) ask(a sched.Ask, endgame bool) {
+	p := w.peers[a.Peer]
+	for i := a.Run.First; i < a.Run.First+a.Run.Count; i++ {
+		w.late[asked{p.id, i}] = endgame
+	}
+	w.at(w.now+p.delay, func() error {
+		if p.choked {
+			return nil
+		}
+		for i := range a.Run.Count {
+			p.queue = append(p.queue, a.Run.First+i)
+		}
+		w.serve(p)
+		return nil
+	})
+}
+
+func (p *server) cancel(r bitfield.Run) {
+	kept := p.queue[:0]
+	for _, l := range p.queue {
+		if l < r.First || l >= r.First+r.Count {
+			kept = append(kept, l)
+		}
+	}
+	p.queue = kept
+}
+
+// serve has p send the head of its queue, if it is not sending already.
+func (w *world) serve(p *server) {
+	if p.busy || p.silent || p.gone || len(p.queue) == 0 {
+		return
+	}
+	leaf := p.queue[0]
+	p.queue = p.queue[1:]
+	p.busy = true
+	took := time.Duration(float64(w.size) / p.rate * float64(time.Second))
+	w.moving(p, took)
+	w.at(w.now+took, func() error {
+		p.busy = false
+		if p.silent || p.gone {
+			return nil
+		}
+		w.at(w.now+p.delay, func() error { return w.arrive(p, leaf) })
+		w.serve(p)
+		return nil
+	})
+}
+
+// moving reports a slow leaf's progress every second, as the shell does.
+func (w *world) moving(p *server, took time.Duration) {
+	for t := time.Second; t < took; t += time.Second {
+		w.at(w.now+t+p.delay, func() error {
+			if p.silent || p.gone {
+				return nil
+			}
+			return w.step(sched.Event{Kind: sched.Moving, Peer: p.id})
+		})
+	}
+}
+
+func (w *world) arrive(p *server, leaf int) error {
+	if w.peers[p.id] != p {
+		return nil
+	}
+	run := bitfield.Run{First: leaf, Count: 1}
+	wrong := w.rng.Float64() < p.lies
+	if !wrong && w.came[leaf] {
+		if w.late[asked{p.id, leaf}] {
+			w.res.Endgame += int64(w.size)
+		} else {
+			w.res.Twice += int64(w.size)
+		}
+	}
+	err := w.step(sched.Event{Kind: sched.Arrived, Peer: p.id, Run: run, Bytes: w.size})
+	verify := time.Duration(1+w.rng.IntN(5)) * time.Millisecond
+	w.at(w.now+verify, func() error {
+		if wrong {
+			w.res.Wrong += int64(w.size)
+			if w.came[leaf] {
+				return nil // the shell does not look at what it has
+			}
+			return w.step(sched.Event{Kind: sched.Corrupt, Peer: p.id, Run: run})
+		}
+		w.came[leaf] = true
+		return w.step(sched.Event{Kind: sched.Verified, Run: run})
+	})
+	return err
+}

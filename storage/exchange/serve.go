@@ -1,0 +1,414 @@
+package exchange
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/shoal-os/shoal/dht/wire"
+	"github.com/shoal-os/shoal/storage/block"
+	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/chunk/bitfield"
+)
+
+const (
+	helloWait  = 10 * time.Second // for the other side's first message
+	writeWait  = 60 * time.Second // for one write to be taken
+	queueRuns  = 8192             // runs one stream may have waiting
+	sendBuffer = 1<<20 + leafHeader
+	havePeriod = 25 * time.Millisecond // between two looks for new leaves of a partial
+	peerPeriod = time.Second           // between two looks for new peers of the swarm
+)
+
+// sendBuffers holds the frames under way to streams.
+var sendBuffers = sync.Pool{New: func() any { b := make([]byte, 0, sendBuffer); return &b }}
+
+// upload is one stream that this peer serves.
+type upload struct {
+	swarm  *Swarm
+	st     network.Stream
+	peer   peer.ID
+	root   *block.Root
+	reader *block.Reader
+	local  bool // on this machine or LAN: no rate limit
+
+	told   *bitfield.Bitfield // what it knows that we have; nil once it knows that is all
+	known  map[peer.ID]bool   // the peers it was told of
+	nextPX time.Time
+
+	mu      sync.Mutex
+	wake    chan struct{} // holds a token when there may be something to do
+	queue   []bitfield.Run
+	tree    bool  // the tree is asked for
+	choke   bool  // what the choker wants
+	choked  bool  // what the other side was told
+	ended   bool  // the other side asks for nothing more
+	failure error // what it did wrong
+}
+
+// serve runs one stream from Hello to its end.
+func (s *Swarm) serve(st network.Stream) {
+	u := &upload{swarm: s, st: st, peer: st.Conn().RemotePeer(), local: local(st.Conn()), wake: make(chan struct{}, 1)}
+	stop := make(chan struct{})
+	defer close(stop)
+	s.tasks.Go(func() { // end with the swarm
+		select {
+		case <-s.ctx.Done():
+			_ = wire.Reset(st, wire.Errorf(wire.Closing, "shutting down"))
+		case <-stop:
+		}
+	})
+	err := u.run()
+	if err == nil || errors.Is(err, io.EOF) {
+		_ = st.Close()
+		return
+	}
+	s.log.Debug("upload ended", "peer", u.peer, "err", err)
+	_ = wire.Reset(st, err)
+}
+
+func (u *upload) run() error {
+	_ = u.st.SetDeadline(time.Now().Add(helloWait))
+	br := bufio.NewReaderSize(u.st, 4<<10)
+	fetching, err := u.greet(br)
+	if err != nil {
+		return err
+	}
+	_ = u.st.SetDeadline(time.Time{})
+	defer u.reader.Close()
+	u.swarm.up.add(u)
+	defer u.swarm.up.remove(u)
+	if j := u.swarm.job(u.root.CID()); j != nil && fetching {
+		j.suggest(peer.AddrInfo{ID: u.peer}) // it has part of what we miss, or will
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		u.read(br)
+	}()
+	err = u.write()
+	if err != nil {
+		_ = u.st.Reset() // ends read, too
+	} else {
+		_ = u.st.CloseRead()
+	}
+	<-read
+	return err
+}
+
+// greet answers the Hello.
+func (u *upload) greet(br *bufio.Reader) (fetching bool, err error) {
+	var hello Hello
+	if err := wire.ReadMsg(br, &hello, helloMax); err != nil {
+		return false, err
+	}
+	id, n, err := chunk.CIDFromBytes(hello.Root)
+	if err != nil || n != len(hello.Root) {
+		return false, u.refuse(wire.Malformed, "not a root this peer understands")
+	}
+	root, ok := u.swarm.cfg.Store.Root(id)
+	if !ok {
+		return false, u.refuse(wire.NotFound, "not held here")
+	}
+	if u.reader, err = root.NewReader(); err != nil {
+		u.swarm.log.Warn("a root cannot be read", "root", id, "err", err)
+		root.Problem("its record is damaged: share or get it again")
+		return false, u.refuse(wire.Internal, "cannot be read here")
+	}
+	u.root = root
+	have, whole := root.Have()
+	w := &Welcome{Leaves: uint32(root.Leaves()), Whole: whole}
+	if !whole {
+		w.Have, u.told = have.Bytes(), have
+	}
+	return hello.Fetching, wire.WriteMsg(u.st, w, welcomeMax)
+}
+
+// refuse tells why there is no service, and ends the stream.
+func (u *upload) refuse(kind wire.ErrKind, text string) error {
+	err := wire.WriteMsg(u.st, &Welcome{Error: uint32(kind) + 1, Text: text}, welcomeMax)
+	return errors.Join(io.EOF, err)
+}
+
+func (u *upload) signal() {
+	select {
+	case u.wake <- struct{}{}:
+	default:
+	}
+}
+
+// read takes requests in until the other side ends or breaks the protocol.
+func (u *upload) read(br *bufio.Reader) {
+	for {
+		err := u.readOne(br)
+		if err == nil {
+			continue
+		}
+		u.mu.Lock()
+		u.ended = true
+		if !errors.Is(err, io.EOF) {
+			u.failure = err
+		}
+		u.mu.Unlock()
+		u.signal()
+		return
+	}
+}
+
+func (u *upload) readOne(br *bufio.Reader) error {
+	t, n, err := readHeader(br, toServer)
+	if err != nil {
+		return err
+	}
+	if t == frameTree {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.tree = true
+		u.signal()
+		return nil
+	}
+	runs, err := readRuns(br, n, u.root.Leaves())
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case t == frameCancel:
+		u.queue = cancelRuns(u.queue, runs)
+	case u.choked:
+		// Sent before it heard of the choke; it will ask again.
+	case len(u.queue)+len(runs) > queueRuns:
+		return wire.Errorf(wire.TooLarge, "more than %d runs waiting", queueRuns)
+	default:
+		u.queue = append(u.queue, runs...)
+	}
+	u.signal()
+	return nil
+}
+
+// cancelRuns takes the leaves of gone out of queue.
+func cancelRuns(queue, gone []bitfield.Run) []bitfield.Run {
+	for _, g := range gone {
+		var rest []bitfield.Run
+		for _, q := range queue {
+			if before := min(g.First, q.First+q.Count) - q.First; before > 0 {
+				rest = append(rest, bitfield.Run{First: q.First, Count: before})
+			}
+			if from := max(g.First+g.Count, q.First); from < q.First+q.Count {
+				rest = append(rest, bitfield.Run{First: from, Count: q.First + q.Count - from})
+			}
+		}
+		queue = rest
+	}
+	return queue
+}
+
+// write sends what is due until the other side has ended and is answered.
+func (u *upload) write() error {
+	tick := time.NewTicker(havePeriod)
+	defer tick.Stop()
+	bp := sendBuffers.Get().(*[]byte)
+	defer sendBuffers.Put(bp)
+	for {
+		buf, done, err := u.next((*bp)[:0])
+		if err != nil {
+			return err
+		}
+		if len(buf) > 0 {
+			if err := u.send(buf); err != nil {
+				return err
+			}
+			*bp = buf[:0]
+			continue
+		}
+		if done {
+			return nil
+		}
+		select {
+		case <-u.wake:
+		case <-tick.C:
+			if u.told == nil {
+				tick.Reset(peerPeriod) // only peers can be news now
+			}
+		case <-u.swarm.ctx.Done():
+			return wire.Errorf(wire.Closing, "shutting down")
+		}
+	}
+}
+
+func (u *upload) send(buf []byte) error {
+	_ = u.st.SetWriteDeadline(time.Now().Add(writeWait))
+	_, err := u.st.Write(buf)
+	return err
+}
+
+// next fills buf with what should be sent now: news first, then the tree, then
+// leaves as they were asked for. done says that nothing will follow.
+func (u *upload) next(buf []byte) (out []byte, done bool, err error) {
+	buf = u.appendNews(buf)
+	u.mu.Lock()
+	err, tree := u.failure, u.tree
+	u.tree = false
+	if u.choke != u.choked {
+		u.choked = u.choke
+		if u.choked {
+			u.queue = nil
+			buf = appendHeader(buf, frameChoke, 0)
+		} else {
+			buf = appendHeader(buf, frameUnchoke, 0)
+		}
+	}
+	done = u.ended && len(u.queue) == 0 && !tree
+	u.mu.Unlock()
+	if err != nil {
+		return buf, false, err
+	}
+	if tree {
+		if err := u.sendTree(buf); err != nil {
+			return nil, false, err
+		}
+		return appendHeader(buf[:0], frameTreeEnd, 0), false, nil
+	}
+	buf, err = u.appendLeaves(buf)
+	return buf, done, err
+}
+
+func (u *upload) sendTree(buf []byte) error {
+	err := u.root.Nodes(func(node []byte) error {
+		buf = appendFrame(buf, frameNode, node)
+		if len(buf) < sendBuffer/4 {
+			return nil
+		}
+		err := u.send(buf)
+		buf = buf[:0]
+		return err
+	})
+	if err == nil && len(buf) > 0 {
+		err = u.send(buf)
+	}
+	if errors.Is(err, block.ErrDamaged) {
+		return wire.Errorf(wire.Internal, "cannot be read here")
+	}
+	return err
+}
+
+// appendLeaves appends leaves from the head of the queue until the buffer is full.
+func (u *upload) appendLeaves(buf []byte) ([]byte, error) {
+	start, sent := len(buf), 0
+	for len(buf) < sendBuffer/2 {
+		i, ok := u.pop()
+		if !ok {
+			break
+		}
+		at := len(buf)
+		buf = append(buf, make([]byte, leafHeader)...)
+		grown, err := u.reader.ReadLeaf(i, buf)
+		if err != nil {
+			buf = u.appendGone(buf[:at], i, err)
+			continue
+		}
+		buf = grown
+		n := len(buf) - at - leafHeader
+		sent += n
+		head := appendHeader(buf[at:at], frameLeaf, 4+n)
+		_ = append(head, byte(i>>24), byte(i>>16), byte(i>>8), byte(i))
+	}
+	if sent == 0 {
+		return buf, nil
+	}
+	if err := u.swarm.up.limit.wait(u.swarm.ctx, len(buf)-start, u.local); err != nil {
+		return nil, wire.Errorf(wire.Closing, "shutting down")
+	}
+	u.root.Uploaded.Add(int64(sent))
+	u.swarm.up.gave(u.peer, sent)
+	return buf, nil
+}
+
+// pop takes the next leaf index off the queue.
+func (u *upload) pop() (int, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.queue) == 0 {
+		return 0, false
+	}
+	head := &u.queue[0]
+	i := head.First
+	head.First++
+	if head.Count--; head.Count == 0 {
+		u.queue = u.queue[1:]
+	}
+	return i, true
+}
+
+func (u *upload) appendGone(buf []byte, i int, err error) []byte {
+	kind := wire.Internal
+	switch {
+	case errors.Is(err, block.ErrNotFound):
+		kind = wire.NotFound
+	case errors.Is(err, block.ErrChanged):
+		kind = wire.Changed
+	}
+	u.swarm.log.Debug("leaf refused", "root", u.root.CID(), "leaf", i, "err", err)
+	text := fmt.Sprintf("leaf %d: %s", i, kind)
+	return appendMessage(buf, frameGone, &Gone{First: uint32(i), Count: 1, Error: uint32(kind), Text: text})
+}
+
+// appendNews appends what the other side should learn: leaves that have
+// arrived here, and peers that have joined.
+func (u *upload) appendNews(buf []byte) []byte {
+	if u.told != nil && u.root.HaveCount() != u.told.Count() {
+		buf = appendRuns(buf, frameHave, u.root.HaveSince(u.told, runsMax))
+	}
+	if u.told != nil && u.told.All() {
+		u.told = nil
+	}
+	if now := time.Now(); now.After(u.nextPX) {
+		u.nextPX = now.Add(peerPeriod)
+		buf = u.appendPeers(buf)
+	}
+	return buf
+}
+
+// appendPeers appends those of the swarm that the other side was not told of.
+func (u *upload) appendPeers(buf []byte) []byte {
+	var m Peers
+	for _, p := range u.swarm.members(u.root.CID()) {
+		if p == u.peer || u.known[p] || len(m.Peers) == peersMax || len(u.known) >= 4*peersMax {
+			continue
+		}
+		addrs := u.swarm.cfg.Host.Peerstore().Addrs(p)
+		if len(addrs) == 0 {
+			continue
+		}
+		if u.known == nil {
+			u.known = map[peer.ID]bool{}
+		}
+		u.known[p] = true
+		x := &Peers_Peer{Id: []byte(p)}
+		for _, a := range addrs[:min(len(addrs), addrsMax)] {
+			x.Addrs = append(x.Addrs, a.Bytes())
+		}
+		m.Peers = append(m.Peers, x)
+	}
+	if len(m.Peers) == 0 {
+		return buf
+	}
+	return appendMessage(buf, framePeers, &m)
+}
+
+// members is who is known to be in the swarm of a root: those who ask us for
+// it and those whom we ask.
+func (s *Swarm) members(root chunk.CID) []peer.ID {
+	out := s.up.askers(root)
+	if j := s.job(root); j != nil {
+		out = append(out, j.sources()...)
+	}
+	return out
+}

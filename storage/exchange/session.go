@@ -1,0 +1,359 @@
+package exchange
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/shoal-os/shoal/dht/wire"
+	"github.com/shoal-os/shoal/storage/chunk/bitfield"
+	"github.com/shoal-os/shoal/storage/exchange/sched"
+)
+
+const (
+	readBuffer   = 64 << 10
+	movingEvery  = time.Second // a leaf that takes longer than this shows that it moves
+	pendingBound = 4 << 20     // bytes of requests waiting to be written
+)
+
+// session is one stream on which this peer asks another for leaves.
+type session struct {
+	job   *job
+	id    sched.Peer
+	peer  peer.ID
+	st    network.Stream
+	br    *bufio.Reader
+	local bool
+
+	leaves int
+	have   *bitfield.Bitfield // nil: everything
+
+	mu      sync.Mutex
+	pending []byte // frames to write
+	wake    chan struct{}
+
+	// Of the reading goroutine.
+	slab    *slab
+	unsaid  int       // bytes that came and were not reported
+	saidAt  time.Time // when bytes were last reported
+	treeGot int
+}
+
+// open connects to p, says Hello and reads the Welcome. With tree, it asks for
+// the tree in the same breath.
+func (j *job) open(ctx context.Context, id sched.Peer, info peer.AddrInfo, tree bool) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	h := j.swarm.cfg.Host
+	if len(info.Addrs) > 0 || h.Network().Connectedness(info.ID) != network.Connected {
+		if err := h.Connect(ctx, info); err != nil {
+			return nil, fmt.Errorf("exchange: connect: %w", err)
+		}
+	}
+	st, err := h.NewBulkStream(ctx, info.ID, Protocol)
+	if err != nil {
+		return nil, fmt.Errorf("exchange: open stream: %w", err)
+	}
+	s := &session{
+		job: j, id: id, peer: info.ID, st: st, br: bufio.NewReaderSize(st, readBuffer),
+		local: local(st.Conn()), wake: make(chan struct{}, 1), saidAt: time.Now(),
+	}
+	deadline, _ := ctx.Deadline()
+	_ = st.SetDeadline(deadline)
+	if err := s.greet(tree); err != nil {
+		_ = st.Reset()
+		return nil, err
+	}
+	_ = st.SetDeadline(time.Time{})
+	return s, nil
+}
+
+func (s *session) greet(tree bool) error {
+	hello := &Hello{Root: s.job.spec.Root.Bytes(), Fetching: true}
+	if err := wire.WriteMsg(s.st, hello, helloMax); err != nil {
+		return fmt.Errorf("exchange: hello: %w", err)
+	}
+	if tree {
+		if _, err := s.st.Write(appendHeader(nil, frameTree, 0)); err != nil {
+			return fmt.Errorf("exchange: hello: %w", err)
+		}
+	}
+	var w Welcome
+	if err := wire.ReadMsg(s.br, &w, welcomeMax); err != nil {
+		return fmt.Errorf("exchange: welcome: %w", err)
+	}
+	if w.Error != 0 {
+		return &wire.Error{Kind: wire.ErrKind(w.Error - 1), Text: wire.CleanText(w.Text)}
+	}
+	s.leaves = int(w.Leaves)
+	if w.Whole {
+		return nil
+	}
+	have, err := bitfield.Parse(w.Have, s.leaves)
+	if err != nil {
+		return wire.Errorf(wire.Malformed, "bitfield: %v", err)
+	}
+	s.have = have
+	return nil
+}
+
+// start runs the session's two goroutines.
+func (s *session) start() {
+	s.job.tasks.Go(func() {
+		err := s.read()
+		if s.slab != nil {
+			s.job.slabs.put(s.slab)
+			s.slab = nil
+		}
+		s.job.post(note{kind: noteClosed, sess: s, err: err})
+	})
+	s.job.tasks.Go(s.write)
+}
+
+// close ends both goroutines.
+func (s *session) close(ban bool) {
+	if ban {
+		_ = wire.Reset(s.st, wire.Errorf(wire.Malformed, "sent wrong bytes"))
+		return
+	}
+	_ = s.st.Close()
+}
+
+// queue has frames written, without blocking the caller.
+func (s *session) queue(frames []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.pending)+len(frames) > pendingBound {
+		_ = s.st.Reset() // it takes no requests: its reader will report the end
+		return
+	}
+	s.pending = append(s.pending, frames...)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *session) write() {
+	for {
+		select {
+		case <-s.wake:
+		case <-s.job.ctx.Done():
+			s.close(false)
+			return
+		}
+		s.mu.Lock()
+		buf := s.pending
+		s.pending = nil
+		s.mu.Unlock()
+		_ = s.st.SetWriteDeadline(time.Now().Add(writeWait))
+		if _, err := s.st.Write(buf); err != nil {
+			_ = s.st.Reset()
+			return
+		}
+	}
+}
+
+// read takes frames in until the stream ends.
+func (s *session) read() error {
+	for {
+		// A slab is handed on when nothing more is waiting to be read, so that
+		// small leaves travel in company and none waits for the next.
+		if s.slab != nil && s.br.Buffered() < leafHeader {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+		t, n, err := readHeader(s.br, toAsker)
+		if err != nil {
+			return err
+		}
+		if t == frameLeaf {
+			err = s.readLeaf(n)
+		} else {
+			err = s.readControl(t, n)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) readControl(t frameType, n int) error {
+	switch t {
+	case frameNode:
+		return s.readNode(n)
+	case frameTreeEnd:
+		return s.job.post(note{kind: noteTreeEnd, sess: s})
+	case frameHave:
+		runs, err := readRuns(s.br, n, s.leaves)
+		if err != nil {
+			return err
+		}
+		for _, r := range runs {
+			if err := s.say(sched.Event{Kind: sched.Has, Run: r}); err != nil {
+				return err
+			}
+		}
+	case frameGone:
+		var g Gone
+		if err := readMessage(s.br, n, &g); err != nil {
+			return err
+		}
+		run, err := checkRun(g.First, g.Count, s.leaves)
+		if err != nil {
+			return err
+		}
+		return s.job.post(note{
+			kind: noteSched, sess: s, ev: sched.Event{Kind: sched.Refused, Peer: s.id, Run: run},
+			err: &wire.Error{Kind: wire.ErrKind(g.Error), Text: wire.CleanText(g.Text)},
+		})
+	case frameChoke:
+		return s.say(sched.Event{Kind: sched.Choked})
+	case frameUnchoke:
+		return s.say(sched.Event{Kind: sched.Unchoked})
+	case framePeers:
+		return s.readPeers(n)
+	}
+	return nil
+}
+
+func (s *session) say(ev sched.Event) error {
+	ev.Peer = s.id
+	return s.job.post(note{kind: noteSched, sess: s, ev: ev})
+}
+
+func (s *session) readNode(n int) error {
+	data := make([]byte, n)
+	if _, err := io.ReadFull(s.br, data); err != nil {
+		return io.ErrUnexpectedEOF
+	}
+	if s.treeGot += n; s.treeGot > treeMax {
+		return wire.Errorf(wire.TooLarge, "tree of more than %d bytes", treeMax)
+	}
+	return s.job.post(note{kind: noteNode, sess: s, node: data})
+}
+
+func (s *session) readPeers(n int) error {
+	var m Peers
+	if err := readMessage(s.br, n, &m); err != nil {
+		return err
+	}
+	for _, p := range m.Peers[:min(len(m.Peers), peersMax)] {
+		id, err := peer.IDFromBytes(p.Id)
+		if err != nil {
+			return wire.Errorf(wire.Malformed, "peer id: %v", err)
+		}
+		info := peer.AddrInfo{ID: id}
+		for _, b := range p.Addrs[:min(len(p.Addrs), addrsMax)] {
+			if a, err := multiaddr.NewMultiaddrBytes(b); err == nil {
+				info.Addrs = append(info.Addrs, a)
+			}
+		}
+		if err := s.job.post(note{kind: noteFound, info: info, via: "exchange"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readLeaf reads one leaf into the slab at hand.
+func (s *session) readLeaf(n int) error {
+	if n < 4 {
+		return wire.Errorf(wire.Malformed, "leaf frame of %d bytes", n)
+	}
+	var idx [4]byte
+	if _, err := io.ReadFull(s.br, idx[:]); err != nil {
+		return io.ErrUnexpectedEOF
+	}
+	leaf := int(idx[0])<<24 | int(idx[1])<<16 | int(idx[2])<<8 | int(idx[3])
+	if leaf >= s.leaves || !s.job.ready() {
+		return wire.Errorf(wire.Malformed, "leaf %d was not asked for", leaf)
+	}
+	n -= 4
+	if s.slab != nil && (len(s.slab.buf)+n > slabSize || len(s.slab.items) == slabItems) {
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	if s.slab == nil {
+		b, err := s.job.slabs.take(s.job.ctx)
+		if err != nil {
+			return err
+		}
+		b.from, b.peer = s.id, s.peer
+		s.slab = b
+	}
+	if err := s.fillSlab(n); err != nil {
+		return err
+	}
+	s.slab.items = append(s.slab.items, item{leaf: leaf, end: len(s.slab.buf)})
+	return s.job.swarm.down.wait(s.job.ctx, n, s.local)
+}
+
+// fillSlab reads n bytes onto the slab's end, showing on the way that they move.
+func (s *session) fillSlab(n int) error {
+	b := s.slab
+	at := len(b.buf)
+	if cap(b.buf)-at < n {
+		b.buf = append(b.buf, make([]byte, n)...)
+	} else {
+		b.buf = b.buf[:at+n]
+	}
+	for rest := b.buf[at:]; len(rest) > 0; {
+		k, err := s.br.Read(rest)
+		rest = rest[k:]
+		s.unsaid += k
+		if err != nil {
+			return io.ErrUnexpectedEOF
+		}
+		if len(rest) > 0 && time.Since(s.saidAt) > movingEvery {
+			if err := s.say(sched.Event{Kind: sched.Moving, Bytes: s.take()}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// take returns the bytes not yet reported, and counts them as reported.
+func (s *session) take() int {
+	n := s.unsaid
+	s.unsaid, s.saidAt = 0, time.Now()
+	return n
+}
+
+// flush reports the slab's leaves as arrived and hands them to the verifiers.
+func (s *session) flush() error {
+	b := s.slab
+	s.slab = nil
+	for _, r := range b.runs() {
+		if err := s.say(sched.Event{Kind: sched.Arrived, Run: r, Bytes: s.take()}); err != nil {
+			s.job.slabs.put(b)
+			return err
+		}
+	}
+	select {
+	case s.job.work <- b:
+		return nil
+	case <-s.job.ctx.Done():
+		s.job.slabs.put(b)
+		return s.job.ctx.Err()
+	}
+}
+
+// treeMax bounds the bytes of non-leaf blocks that one session may send; the
+// walker's own limits are tighter for what they make of them.
+const treeMax = 1 << 30
+
+// runFrame encodes a request or cancellation of one run.
+func runFrame(t frameType, r bitfield.Run) []byte {
+	return appendRuns(nil, t, []bitfield.Run{r})
+}

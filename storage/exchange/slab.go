@@ -1,0 +1,143 @@
+package exchange
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/shoal-os/shoal/storage/block"
+	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/chunk/bitfield"
+	"github.com/shoal-os/shoal/storage/exchange/sched"
+)
+
+const (
+	slabSize  = 1 << 20 // bytes of one buffer: a leaf of ours, or many small ones
+	slabsMax  = 32      // buffers of one download: bytes received and not yet written
+	slabItems = 512     // leaves in one buffer
+)
+
+// slab is a buffer of leaves that one peer sent, on its way to be verified.
+type slab struct {
+	buf   []byte
+	items []item
+	from  sched.Peer
+	peer  peer.ID
+}
+
+// item is one leaf of a slab: its bytes end at end, and begin where the one before ends.
+type item struct {
+	leaf int
+	end  int
+}
+
+// slabs hands out a bounded number of buffers; whoever waits for one holds its
+// peer's stream back, which is what slows a fast network down to a slow disk.
+type slabs chan *slab
+
+func newSlabs() slabs {
+	c := make(slabs, slabsMax)
+	for range slabsMax {
+		c <- &slab{}
+	}
+	return c
+}
+
+func (c slabs) take(ctx context.Context) (*slab, error) {
+	select {
+	case s := <-c:
+		if s.buf == nil {
+			s.buf = make([]byte, 0, slabSize)
+		}
+		s.buf, s.items = s.buf[:0], s.items[:0]
+		return s, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (c slabs) put(s *slab) {
+	if cap(s.buf) > slabSize {
+		s.buf = nil // an odd large one of a foreign root: do not keep it
+	}
+	c <- s
+}
+
+// runs groups a slab's leaves into runs.
+func (s *slab) runs() []bitfield.Run {
+	var out []bitfield.Run
+	for _, it := range s.items {
+		if k := len(out) - 1; k >= 0 && out[k].First+out[k].Count == it.leaf {
+			out[k].Count++
+		} else {
+			out = append(out, bitfield.Run{First: it.leaf, Count: 1})
+		}
+	}
+	return out
+}
+
+// verifier checks slabs against the tree and writes what is right. It is for
+// one goroutine; a download has several.
+type verifier struct {
+	root *block.Root
+	tree *chunk.Tree
+	w    *block.Writer
+	same map[int32][]int32 // see sameLeaves
+	good []int
+}
+
+// check returns the runs that are verified and written and those that are not
+// what was asked for. err is this machine's failure (a full disk), or the
+// tree's (a leaf whose length it states wrongly), never the sender's.
+func (v *verifier) check(s *slab) (good, bad []bitfield.Run, err error) {
+	v.good = v.good[:0]
+	ok, wrong := slab{}, slab{}
+	start := 0
+	for _, it := range s.items {
+		data := s.buf[start:it.end]
+		start = it.end
+		leaf := &v.tree.Leaves[it.leaf]
+		if v.root.Has(it.leaf) {
+			ok.items = append(ok.items, it) // came twice
+			continue
+		}
+		if sha256.Sum256(data) != leaf.CID.Sum {
+			wrong.items = append(wrong.items, it)
+			continue
+		}
+		if err := v.write(it.leaf, data); err != nil {
+			return ok.runs(), wrong.runs(), err
+		}
+		ok.items = append(ok.items, it)
+	}
+	return ok.runs(), wrong.runs(), v.root.Mark(v.good...)
+}
+
+// write puts a verified leaf everywhere it occurs.
+func (v *verifier) write(i int, data []byte) error {
+	leaf := &v.tree.Leaves[i]
+	if leaf.Size < 0 {
+		v.root.SetSize(int64(len(data)))
+	} else if int(leaf.Size) != len(data) {
+		return fmt.Errorf("exchange: leaf %d: %w: it says %d bytes and has %d", i, chunk.ErrTree, leaf.Size, len(data))
+	}
+	if err := v.w.WriteLeaf(i, data); err != nil {
+		return err
+	}
+	v.good = append(v.good, i)
+	for _, twin := range v.same[int32(i)] {
+		if v.root.Has(int(twin)) {
+			continue
+		}
+		if int(v.tree.Leaves[twin].Size) != len(data) {
+			return fmt.Errorf("exchange: leaf %d: %w: sizes differ", twin, chunk.ErrTree)
+		}
+		if err := v.w.WriteLeaf(int(twin), data); err != nil {
+			return err
+		}
+		v.good = append(v.good, int(twin))
+	}
+	return nil
+}
