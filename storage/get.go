@@ -58,6 +58,12 @@ func (s *Storage) Get(ctx context.Context, link chunk.Link, opt GetOptions, prog
 	if opt.Timeout == 0 {
 		opt.Timeout = TimeoutDefault
 	}
+	release, err := s.claim(link.Root)
+	if err != nil {
+		return GetResult{Root: link.Root, Path: dest}, fmt.Errorf("storage: get: %w", err)
+	}
+	defer release()
+	defer s.fillers.hold(link.Root)()
 	g := &getting{s: s, link: link, opt: opt, dest: dest, progress: progress}
 	start := time.Now()
 	err = g.run(ctx)
@@ -98,6 +104,20 @@ func (g *getting) run(ctx context.Context) error {
 	if !ok {
 		return g.fetch(ctx, nil)
 	}
+	err := g.goOn(ctx, old)
+	if errors.Is(err, block.ErrDamaged) {
+		// Its tree cannot be read. The network has it, and what lies in a partial
+		// is taken over when the tree is here.
+		if err := g.s.store.Remove(old.CID()); err != nil {
+			return err
+		}
+		return g.fetch(ctx, nil)
+	}
+	return err
+}
+
+// goOn starts from what an earlier record says is here.
+func (g *getting) goOn(ctx context.Context, old *block.Root) error {
 	i := old.Info()
 	switch {
 	case i.State != block.Partial:
@@ -110,12 +130,70 @@ func (g *getting) run(ctx context.Context) error {
 	if err := g.trust(ctx, old); err != nil {
 		return err
 	}
+	if exists(g.dest) { // better said now than when all is fetched
+		if err := g.overtaken(ctx, old); err != nil {
+			return there(err)
+		}
+	}
 	return g.fetch(ctx, old)
 }
 
+// overtaken looks at what was put at the destination since the download began.
+func (g *getting) overtaken(ctx context.Context, old *block.Root) error {
+	tree, nodes, err := treeOf(old)
+	if err != nil {
+		return err
+	}
+	err = g.identical(ctx, tree, nodes)
+	if errors.Is(err, errThere) {
+		return errors.Join(err, os.RemoveAll(old.Info().PartialPath))
+	}
+	return err
+}
+
+// there is nil for errThere.
+func there(err error) error {
+	if errors.Is(err, errThere) {
+		return nil
+	}
+	return err
+}
+
+// treeOf reads a record's tree and node blocks.
+func treeOf(r *block.Root) (tree *chunk.Tree, nodes [][]byte, err error) {
+	if tree, err = r.Tree(); err != nil {
+		return nil, nil, err
+	}
+	err = r.Nodes(func(n []byte) error {
+		nodes = append(nodes, append([]byte(nil), n...))
+		return nil
+	})
+	return tree, nodes, err
+}
+
 // fetch gets what is missing from the network, into a partial that is there
-// already or one that is begun when the tree is known.
+// already or one that is begun when the tree is known, and puts it in place.
 func (g *getting) fetch(ctx context.Context, into *block.Root) error {
+	err := g.receive(ctx, into)
+	if err != nil {
+		return there(err)
+	}
+	err = g.finish(g.root)
+	if !errors.Is(err, block.ErrChanged) {
+		return err
+	}
+	// Somebody touched the partial meanwhile. Once is forgiven.
+	if err := g.recheck(ctx, g.root); err != nil {
+		return err
+	}
+	if err := g.receive(ctx, g.root); err != nil {
+		return err
+	}
+	return g.finish(g.root)
+}
+
+// receive is fetch without the last step.
+func (g *getting) receive(ctx context.Context, into *block.Root) error {
 	g.root = into
 	if into != nil {
 		if err := g.enoughSpace(into); err != nil {
@@ -133,15 +211,10 @@ func (g *getting) fetch(ctx context.Context, into *block.Root) error {
 			g.progress(Progress{Phase: string(p.Phase), Done: p.Done, Total: p.Total, Peers: p.Peers, Rate: p.Rate})
 		},
 	})
-	g.result.Fetched, g.result.Wasted = rep.Fetched, rep.Wasted
+	g.result.Fetched += rep.Fetched
+	g.result.Wasted += rep.Wasted
 	g.result.Sources, g.result.Banned = rep.Sources, rep.Banned
-	if errors.Is(err, errThere) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return g.finish(g.root)
+	return err
 }
 
 // withPeer keeps the addresses that name a peer.
@@ -172,6 +245,10 @@ func (g *getting) begin(ctx context.Context, tree *chunk.Tree, nodes [][]byte) (
 		return nil, err
 	}
 	g.root = r
+	g.s.fillers.tell(r.CID())
+	if err := g.trust(ctx, r); err != nil {
+		return nil, err
+	}
 	g.s.seed(r.CID()) // what has arrived is served at once
 	return r, nil
 }
@@ -222,7 +299,7 @@ func (g *getting) fromLocal(ctx context.Context, old *block.Root) error {
 	if err != nil {
 		return err
 	}
-	if old.Info().Path == g.dest {
+	if old.Info().Path == g.dest && !old.Suspect() {
 		if bad, err := old.Check(1); err == nil && len(bad) == 0 {
 			g.root = old
 			return nil
@@ -247,9 +324,9 @@ func (g *getting) fromLocal(ctx context.Context, old *block.Root) error {
 	if err == nil && missing == 0 {
 		g.root = r
 		err = r.Finish(g.opt.Force)
-		return errors.Join(err, r.Discard())
+		return errors.Join(err, g.s.store.Discard(r))
 	}
-	if err := errors.Join(err, r.Discard()); err != nil {
+	if err := errors.Join(err, g.s.store.Discard(r)); err != nil {
 		return err
 	}
 	return g.moveOn(ctx, old) // some of it changed since: the network has it, perhaps
@@ -257,25 +334,22 @@ func (g *getting) fromLocal(ctx context.Context, old *block.Root) error {
 
 // moveOn begins a new download with what an older record still has.
 func (g *getting) moveOn(ctx context.Context, old *block.Root) error {
-	tree, err := old.Tree()
+	tree, nodes, err := treeOf(old)
 	if err != nil {
 		return err
 	}
-	var nodes [][]byte
-	if err := old.Nodes(func(n []byte) error {
-		nodes = append(nodes, append([]byte(nil), n...))
-		return nil
-	}); err != nil {
-		return err
-	}
 	r, err := g.begin(ctx, tree, nodes)
-	if errors.Is(err, errThere) {
-		return nil
-	} else if err != nil {
-		return err
+	if err != nil {
+		return there(err)
 	}
 	if _, err := g.copyLeaves(ctx, old, r); err != nil {
 		return err
+	}
+	if i := old.Info(); i.State == block.Partial && i.Path != g.dest {
+		// All that was good in it is in the new one, and no record tells of it any more.
+		if err := os.RemoveAll(i.PartialPath); err != nil {
+			g.s.log.Warn("a partial was left behind", "path", i.PartialPath, "err", err)
+		}
 	}
 	return g.fetch(ctx, r)
 }
@@ -297,6 +371,10 @@ func (g *getting) trust(ctx context.Context, r *block.Root) error {
 	if r.Trusted() {
 		return nil
 	}
+	return g.recheck(ctx, r)
+}
+
+func (g *getting) recheck(ctx context.Context, r *block.Root) error {
 	return recheck(ctx, r, func(done int64) {
 		g.progress(Progress{Phase: "verifying", Done: done, Total: r.Info().Size})
 	})

@@ -48,6 +48,10 @@ type Config struct {
 	Up, Down int64
 	// Preferred says which peers are served before others; nil: nobody.
 	Preferred func(peer.ID) bool
+	// Cache is where bytes of opened roots go, and CacheMax how many are kept of
+	// those that nobody reads. Zero: "cache" beside Dir, and CacheMaxDefault.
+	Cache    string
+	CacheMax int64
 }
 
 // Storage is one peer's shares and downloads. It is safe for concurrent use.
@@ -61,8 +65,10 @@ type Storage struct {
 	stop  context.CancelFunc
 	tasks sync.WaitGroup
 
-	mu     sync.Mutex
-	closed bool
+	mu      sync.Mutex
+	closed  bool
+	getting map[chunk.CID]bool // roots that a Get works on
+	fillers fillers
 }
 
 // Open opens the store in cfg.Dir and serves what it holds.
@@ -71,10 +77,17 @@ func Open(cfg Config) (*Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Storage{cfg: cfg, log: cfg.Log, store: store}
+	s := &Storage{cfg: cfg, log: cfg.Log, store: store, getting: map[chunk.CID]bool{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	if s.cfg.Cache == "" {
+		s.cfg.Cache = filepath.Join(filepath.Dir(cfg.Dir), "cache")
+	}
+	if s.cfg.CacheMax == 0 {
+		s.cfg.CacheMax = CacheMaxDefault
+	}
+	s.sweepCache()
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	for name, err := range store.Damaged() {
 		s.log.Warn("a record of the store is damaged and was left alone", "record", name, "err", err)
@@ -93,6 +106,21 @@ func Open(cfg Config) (*Storage, error) {
 		}
 	}
 	return s, nil
+}
+
+// claim keeps a root for one Get at a time: two would fill each other's partial.
+func (s *Storage) claim(root chunk.CID) (release func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.getting[root] {
+		return nil, fmt.Errorf("%s: %w", root, exchange.ErrBusy)
+	}
+	s.getting[root] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.getting, root)
+	}, nil
 }
 
 // Close stops downloads and serving. Partials stay and can be gone on with.
@@ -131,6 +159,7 @@ const (
 	Changed State = "changed" // a file differs from what was shared: share again
 	Missing State = "missing" // the file or folder is gone
 	Partly  State = "partial" // a download that is not complete
+	Cached  State = "cached"  // parts of it were read, and are kept while there is space
 )
 
 // Share is a root that this peer serves.
@@ -179,6 +208,9 @@ func (s *Storage) describe(r *block.Root) Share {
 		Added: i.Added, Uploaded: r.Uploaded.Load(), Peers: s.swarm.Serving(i.Root),
 	}
 	switch {
+	case s.cached(i):
+		x.State = Cached
+		x.Path = i.PartialPath
 	case i.State == block.Partial:
 		x.State = Partly
 		x.Path = i.PartialPath
@@ -192,6 +224,11 @@ func (s *Storage) describe(r *block.Root) Share {
 
 // Unshare stops serving a root. The files stay where they are.
 func (s *Storage) Unshare(root chunk.CID) error {
+	release := s.fillers.hold(root)
+	defer release()
+	if r, ok := s.store.Root(root); ok && s.cached(r.Info()) {
+		return s.dropCached(root, filepath.Dir(r.Info().Path))
+	}
 	if err := s.store.Remove(root); errors.Is(err, block.ErrNotFound) {
 		return fmt.Errorf("storage: %s: %w", root, ErrNotShared)
 	} else if err != nil {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-
 	"runtime"
 	"time"
 
@@ -139,7 +138,7 @@ func recheck(ctx context.Context, r *block.Root, progress func(done int64)) erro
 		}
 	}
 	r.Problem("") // a reader notes missing files as a problem; they are only missing leaves here
-	return r.Unmark(bad...)
+	return errors.Join(r.Unmark(bad...), r.Rechecked())
 }
 
 // recheckComplete reads a finished download again after a power cut may have
@@ -150,6 +149,9 @@ func (s *Storage) recheckComplete(r *block.Root) {
 	case err != nil:
 		return // closing
 	case same:
+		if err := r.Rechecked(); err != nil {
+			s.log.Warn("record not updated", "root", r.CID(), "err", err)
+		}
 		s.syncLater(r)
 	default:
 		r.Problem("damaged since it was fetched, perhaps by a power cut: get it again")

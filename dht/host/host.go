@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -173,7 +174,7 @@ func (h *Host) LAN() bool { return h.lan.running() }
 // ShareAddrs returns the addresses under which others may reach this host, each ending in /p2p/ID, as a link carries
 // them: those of the interfaces it listens on, mapped and observed ones, relayed ones.
 func (h *Host) ShareAddrs() []multiaddr.Multiaddr {
-	addrs, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()})
+	addrs, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: h.ID(), Addrs: withoutVirtual(h.Addrs(), net.Interfaces)})
 	if err != nil {
 		return nil // the id is our own and valid, so there is nothing a caller could do
 	}

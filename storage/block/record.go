@@ -2,6 +2,7 @@ package block
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -40,9 +41,37 @@ type meta struct {
 	Files   int       `json:"files"`
 	Leaves  int       `json:"leaves"`
 	Added   time.Time `json:"added"`
+	// Placed: a partial under its own name, see Place.
+	Placed bool `json:"placed,omitempty"`
 	// Boot is the boot of the machine under which the bytes were last written
 	// without being synced; empty once they are known to be on the disk.
 	Boot string `json:"boot,omitempty"`
+	// Check is the CRC-32C, in hexadecimal, of all of this without it: one
+	// wrong digit in a count would have every peer take this one for a liar.
+	Check string `json:"check"`
+}
+
+// encode gives the meta with its checksum.
+func (m meta) encode() ([]byte, error) {
+	m.Check = ""
+	data, err := json.MarshalIndent(m, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	m.Check = fmt.Sprintf("%08x", crc32.Checksum(data, castagnoli))
+	return json.MarshalIndent(m, "", " ")
+}
+
+// decodeMeta reads what encode made and nothing else.
+func decodeMeta(data []byte) (m meta, err error) {
+	if err := json.Unmarshal(data, &m); err != nil {
+		return m, err
+	}
+	want, err := m.encode()
+	if err == nil && !bytes.Equal(want, bytes.TrimSpace(data)) {
+		err = errors.New("checksum of " + metaFile)
+	}
+	return m, err
 }
 
 // loadRoot reads a record back.
@@ -52,16 +81,19 @@ func loadRoot(dir string) (*Root, error) {
 		return nil, fmt.Errorf("block: record %s: %w: %w", filepath.Base(dir), ErrDamaged, err)
 	}
 	r := &Root{dir: dir}
-	if err := json.Unmarshal(data, &r.meta); err != nil {
+	if r.meta, err = decodeMeta(data); err != nil {
 		return nil, fmt.Errorf("block: record %s: %w: %w", filepath.Base(dir), ErrDamaged, err)
 	}
-	if r.meta.Version != metaVersion || !r.meta.Root.Defined() || r.meta.Leaves < 0 {
-		return nil, fmt.Errorf("block: record %s: %w: version %d", filepath.Base(dir), ErrDamaged, r.meta.Version)
+	if r.meta.Version != metaVersion || r.meta.Root.String() != filepath.Base(dir) || r.meta.Leaves < 0 {
+		return nil, fmt.Errorf("block: record %s: %w: version %d of %s", filepath.Base(dir), ErrDamaged, r.meta.Version, r.meta.Root)
 	}
 	r.leaves = r.meta.Leaves
 	switch r.meta.State {
 	case Partial:
 		err = r.loadHave()
+		if r.settlePlace(); err == nil && r.meta.Placed {
+			err = r.loadMtimes()
+		}
 	case Indexed, Complete:
 		err = r.loadMtimes()
 	default:
@@ -124,7 +156,10 @@ func (r *Root) writeAll(nodes [][]byte) error {
 }
 
 func (r *Root) writeMeta() error {
-	data, err := json.MarshalIndent(r.meta, "", " ")
+	if r.detached {
+		return nil
+	}
+	data, err := r.meta.encode()
 	if err != nil {
 		return err
 	}
@@ -132,6 +167,9 @@ func (r *Root) writeMeta() error {
 }
 
 func (r *Root) writeMtimes() error {
+	if r.detached {
+		return nil
+	}
 	data := make([]byte, 0, 8*len(r.mtimes)+4)
 	for _, m := range r.mtimes {
 		data = binary.LittleEndian.AppendUint64(data, uint64(m))
@@ -141,9 +179,10 @@ func (r *Root) writeMtimes() error {
 }
 
 // replaceFile writes a small file so that a reader, and a crash, sees the old
-// content or the new.
+// content or the new. The file's owner holds a lock, so that one name does for
+// what is on its way, and a crash leaves no more than that.
 func replaceFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

@@ -31,15 +31,25 @@ type Root struct {
 	// Uploaded counts leaf bytes served since the peer started.
 	Uploaded atomic.Int64
 
-	mu     sync.Mutex
-	dir    string // its record's folder
-	meta   meta
-	mtimes []int64            // per file in walk order; nil while partial
-	have   *bitfield.Bitfield // nil unless partial
-	haveF  *os.File           // the persisted bitfield, open while it is being written
-	tree   weak.Pointer[chunk.Tree]
-	leaves int
-	why    string // what is wrong with it, in words; "" when nothing is
+	mu      sync.Mutex
+	dir     string // its record's folder
+	meta    meta
+	mtimes  []int64            // per file in walk order; nil while partial
+	have    *bitfield.Bitfield // nil unless partial
+	haveF   *os.File           // the persisted bitfield, open while it is being written
+	tree    weak.Pointer[chunk.Tree]
+	leaves  int
+	removed bool   // its record is gone from the store
+	why     string // what is wrong with it, in words; "" when nothing is
+
+	// pin keeps the tree of a root whose record's folder does not have it.
+	pin *chunk.Tree
+	// detached: the store forgot or replaced this record, and its folder is
+	// another's. Whoever works on it still ends that work in memory.
+	detached bool
+	suspect  bool // see Suspect
+
+	watch chan struct{} // see Changed; nil when nobody waits
 }
 
 // Info is a snapshot of a root's record.
@@ -54,6 +64,7 @@ type Info struct {
 	Added       time.Time
 	Problem     string // what is wrong, in words; "" when nothing is
 	PartialPath string // where the partial lies; "" unless Partial
+	Placed      bool   // a partial folder that holds all that was chosen of it, see Place
 }
 
 // Info returns a snapshot of the record.
@@ -68,7 +79,7 @@ func (r *Root) Info() Info {
 		i.HaveLeaves = r.have.Count()
 	}
 	if r.meta.State == Partial {
-		i.PartialPath = r.meta.Path + PartialSuffix
+		i.PartialPath, i.Placed = r.where(), r.meta.Placed
 	}
 	return i
 }
@@ -109,10 +120,14 @@ func (r *Root) Tree() (*chunk.Tree, error) {
 		return t, nil
 	}
 	w := chunk.NewWalker(r.meta.Root, chunk.Limits{})
-	if err := readNodes(filepath.Join(r.dir, treeFile), w.Add); err != nil {
-		return nil, err
+	err := readNodes(filepath.Join(r.dir, treeFile), w.Add)
+	if err != nil {
+		return nil, fmt.Errorf("block: tree of %s: %w: %w", r.meta.Root, ErrDamaged, err)
 	}
 	t, err := w.Tree()
+	if err == nil && (len(t.Leaves) != r.leaves || t.Files != r.meta.Files) {
+		err = fmt.Errorf("it has %d leaves in %d files", len(t.Leaves), t.Files)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("block: tree of %s: %w: %w", r.meta.Root, ErrDamaged, err)
 	}
@@ -198,6 +213,7 @@ func (r *Root) Mark(leaves ...int) error {
 	if low < 0 {
 		return nil
 	}
+	defer r.changed()
 	return r.persist(low, high+1)
 }
 
@@ -216,6 +232,9 @@ func (r *Root) Unmark(leaves ...int) error {
 
 // persist writes bytes [from, to) of the bitfield through.
 func (r *Root) persist(from, to int) error {
+	if r.detached {
+		return nil
+	}
 	if r.haveF == nil {
 		f, err := os.OpenFile(filepath.Join(r.dir, haveFile), os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
@@ -245,7 +264,7 @@ func (r *Root) Trusted() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.meta.Boot == "" {
-		return r.meta.State != Partial
+		return r.meta.State != Partial || r.meta.Placed
 	}
 	if r.meta.Boot != bootID() {
 		return false
@@ -257,7 +276,7 @@ func (r *Root) Trusted() bool {
 	if err != nil {
 		return r.have.Count() == 0
 	}
-	return !newerThan(r.meta.Path+PartialSuffix, claimed.ModTime().Add(claimSlack))
+	return r.meta.Placed || !newerThan(r.where(), claimed.ModTime().Add(claimSlack))
 }
 
 // unknownBoot starts the boot id of a machine that has none to offer.
@@ -266,10 +285,12 @@ const unknownBoot = "unknown-"
 // claimSlack allows for the time between writing bytes and claiming them.
 const claimSlack = 2 * time.Second
 
-// newerThan reports whether any file at or below path was modified after t.
+// newerThan reports whether any file at or below path was modified after t, or
+// a folder, since a file taken away shows only there. What cannot be looked at
+// counts as modified.
 func newerThan(path string, t time.Time) bool {
-	err := filepath.WalkDir(path, func(_ string, d os.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
+	return filepath.WalkDir(path, func(_ string, d os.DirEntry, err error) error {
+		if err != nil || !(d.Type().IsRegular() || d.IsDir()) {
 			return err
 		}
 		fi, err := d.Info()
@@ -277,8 +298,7 @@ func newerThan(path string, t time.Time) bool {
 			return errChangedSince
 		}
 		return err
-	})
-	return errors.Is(err, errChangedSince)
+	}) != nil
 }
 
 var errChangedSince = errors.New("changed since")
@@ -288,11 +308,44 @@ var errChangedSince = errors.New("changed since")
 func (r *Root) Synced() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.meta.State == Partial || r.meta.Boot == "" {
+	if (r.meta.State == Partial && !r.meta.Placed) || r.meta.Boot == "" || r.removed {
 		return nil
 	}
 	r.meta.Boot = ""
 	return r.writeMeta()
+}
+
+// Suspect reports that the bytes may not be what the record claims (they were
+// not Trusted when the store was opened) and nobody has read them again since.
+// Such a root is not to be served: whoever got wrong bytes would take this peer
+// for a liar.
+func (r *Root) Suspect() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.suspect
+}
+
+// Rechecked records that the caller has read every byte that the record claims
+// and unmarked what was wrong, so that it can be Trusted from now on.
+func (r *Root) Rechecked() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.suspect = false
+	if r.meta.Boot == bootID() || (r.meta.State != Partial && r.meta.Boot == "") {
+		return nil
+	}
+	r.meta.Boot = bootID()
+	return r.writeMeta()
+}
+
+// detach cuts the root off its folder, which is removed or becomes another's.
+func (r *Root) detach() {
+	r.close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.detached = true
+	r.pin = r.tree.Value()
+	r.changed()
 }
 
 func (r *Root) close() {
@@ -302,4 +355,13 @@ func (r *Root) close() {
 		_ = r.haveF.Close()
 		r.haveF = nil
 	}
+}
+
+// remove deletes the record's folder; nothing writes to it afterwards.
+func (r *Root) remove() error {
+	r.close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.removed = true
+	return os.RemoveAll(r.dir)
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/chunk/bitfield"
 )
 
 // PartialSuffix ends the name of a file or folder that is still being fetched.
@@ -41,6 +42,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	roots   map[chunk.CID]*Root
+	copies  map[string]*Root // by path: what BeginCopy made and Discard did not end
 	damaged map[string]error
 }
 
@@ -51,7 +53,7 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("block: open store: %w", err)
 	}
-	s := &Store{dir: dir, roots: map[chunk.CID]*Root{}, damaged: map[string]error{}}
+	s := &Store{dir: dir, roots: map[chunk.CID]*Root{}, copies: map[string]*Root{}, damaged: map[string]error{}}
 	names, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("block: open store: %w", err)
@@ -87,6 +89,7 @@ func (s *Store) load(name string) {
 		s.damaged[filepath.Base(path)] = err
 		return
 	}
+	r.suspect = !r.Trusted()
 	s.roots[r.meta.Root] = r
 }
 
@@ -152,45 +155,93 @@ func (s *Store) AddIndexed(x Index) (*Root, error) {
 
 // Begin records a download of tree to the path dest (absolute) and makes the
 // partial file or folder beside it. It replaces an earlier record of the root.
+//
+// A partial that lies there already, of which no record tells, is taken over:
+// the root is then Suspect, and the caller reads what it claims and Unmarks what
+// is wrong. A partial of another root is refused with ErrExists.
 func (s *Store) Begin(tree *chunk.Tree, nodes [][]byte, name, dest string) (*Root, error) {
-	r, err := partial(tree, name, dest)
+	r, err := s.partial(tree, name, dest)
 	if err != nil {
 		return nil, err
 	}
-	return r, s.add(r, nodes)
+	if err := s.add(r, nodes); err != nil {
+		if !r.suspect {
+			_ = os.RemoveAll(dest + PartialSuffix)
+		}
+		return nil, err
+	}
+	if r.suspect {
+		return r, r.Unmark() // nothing: writes all claims
+	}
+	return r, nil
 }
 
 // BeginCopy is Begin for a second copy of a root that the store holds already:
 // the store keeps the record it has, and Discard ends this one.
 func (s *Store) BeginCopy(tree *chunk.Tree, name, dest string) (*Root, error) {
-	r, err := partial(tree, name, dest)
+	r, err := s.partial(tree, name, dest)
 	if err != nil {
 		return nil, err
 	}
+	r.have, r.suspect = bitfield.New(r.leaves), false // all of it is written anew
+	r.pin = tree
 	if r.dir, err = os.MkdirTemp(s.dir, newPrefix); err != nil {
 		return nil, fmt.Errorf("block: copy %s: %w", tree.Root, err)
 	}
+	s.mu.Lock()
+	s.copies[dest] = r
+	s.mu.Unlock()
 	return r, nil
 }
 
 // Discard forgets a root that BeginCopy made, finished or not, with its
 // partial if it has one still.
-func (r *Root) Discard() error {
+func (s *Store) Discard(r *Root) error {
 	r.close()
 	var err error
-	if i := r.Info(); i.State == Partial {
+	i := r.Info()
+	if i.State == Partial {
 		err = os.RemoveAll(i.PartialPath)
 	}
+	s.mu.Lock()
+	delete(s.copies, i.Path)
+	s.mu.Unlock()
 	return errors.Join(err, os.RemoveAll(r.dir))
 }
 
-func partial(tree *chunk.Tree, name, dest string) (*Root, error) {
+func (s *Store) partial(tree *chunk.Tree, name, dest string) (*Root, error) {
+	if s.beingFetched(dest, tree.Root) {
+		return nil, notOurs(dest + PartialSuffix)
+	}
 	r := &Root{meta: meta{
 		Version: metaVersion, Root: tree.Root, Name: name, State: Partial,
 		Path: dest, Size: tree.Size, Added: time.Now().UTC(), Boot: bootID(),
 	}}
 	r.adopt(tree)
-	return r, r.layOut(tree)
+	found, err := r.layOut(tree)
+	if found && r.have.Count() > 0 {
+		r.suspect, r.meta.Boot = true, ""
+	}
+	return r, err
+}
+
+// beingFetched reports whether the partial of dest is that of another root.
+func (s *Store) beingFetched(dest string, root chunk.CID) bool {
+	if s.isCopy(dest) {
+		return true
+	}
+	for _, r := range s.Roots() {
+		if i := r.Info(); i.State == Partial && i.Path == dest && i.Root != root {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Store) isCopy(dest string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.copies[dest] != nil
 }
 
 // Adopt records finished files at path, which the caller has verified against
@@ -232,24 +283,33 @@ func (s *Store) add(r *Root, nodes [][]byte) error {
 		_ = os.RemoveAll(fresh)
 		return fmt.Errorf("block: add %s: %w", name, err)
 	}
-	if _, err := os.Stat(final); err == nil {
-		if old := s.roots[r.meta.Root]; old != nil {
-			old.close()
-			r.Uploaded.Store(old.Uploaded.Load())
-		}
-		aside := filepath.Join(s.dir, oldPrefix+name)
-		_ = os.RemoveAll(aside)
-		if err := os.Rename(final, aside); err != nil {
-			return fmt.Errorf("block: replace %s: %w", name, err)
-		}
-		defer func() { _ = os.RemoveAll(aside) }()
-	}
-	if err := os.Rename(fresh, final); err != nil {
+	if err := s.swap(fresh, final, filepath.Join(s.dir, oldPrefix+name)); err != nil {
 		return fmt.Errorf("block: add %s: %w", name, err)
+	}
+	if old := s.roots[r.meta.Root]; old != nil {
+		old.detach()
+		r.Uploaded.Store(old.Uploaded.Load())
 	}
 	r.dir = final
 	delete(s.damaged, name)
 	s.roots[r.meta.Root] = r
+	return nil
+}
+
+// swap puts fresh in final's place. A crash at any point leaves one of the two
+// for load to find.
+func (s *Store) swap(fresh, final, aside string) error {
+	if _, err := os.Stat(final); err != nil {
+		return os.Rename(fresh, final)
+	}
+	_ = os.RemoveAll(aside)
+	if err := os.Rename(final, aside); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, final); err != nil {
+		return errors.Join(err, os.Rename(aside, final))
+	}
+	_ = os.RemoveAll(aside) // or load does
 	return nil
 }
 
@@ -261,7 +321,7 @@ func (s *Store) Remove(c chunk.CID) error {
 	if !ok {
 		return fmt.Errorf("block: remove %s: %w", c, ErrNotFound)
 	}
-	r.close()
+	r.detach()
 	if err := os.RemoveAll(r.dir); err != nil {
 		return fmt.Errorf("block: remove %s: %w", c, err)
 	}

@@ -14,44 +14,6 @@ import (
 // ErrExists reports a destination that is taken.
 var ErrExists = errors.New("already exists")
 
-// layOut makes the partial file or folder with all its folders, so that
-// writers need only create files.
-func (r *Root) layOut(tree *chunk.Tree) error {
-	partial := r.meta.Path + PartialSuffix
-	if err := os.MkdirAll(filepath.Dir(partial), 0o777); err != nil {
-		return fmt.Errorf("block: make destination: %w", err)
-	}
-	if _, err := os.Lstat(partial); err == nil {
-		return fmt.Errorf("block: %s: %w (another download's partial)", partial, ErrExists)
-	}
-	if tree.Entries[0].Kind != chunk.Dir {
-		f, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-		if err != nil {
-			return fmt.Errorf("block: make destination: %w", err)
-		}
-		return f.Close()
-	}
-	if err := os.Mkdir(partial, 0o777); err != nil {
-		return fmt.Errorf("block: make destination: %w", err)
-	}
-	at, err := os.OpenRoot(partial)
-	if err != nil {
-		return fmt.Errorf("block: make destination: %w", err)
-	}
-	defer at.Close()
-	if err := refuseCaseClash(at, tree); err != nil {
-		return errors.Join(err, os.Remove(partial))
-	}
-	for i := range tree.Entries {
-		if e := &tree.Entries[i]; e.Kind == chunk.Dir && e.Path != "" {
-			if err := at.Mkdir(filepath.FromSlash(e.Path), 0o777); err != nil {
-				return fmt.Errorf("block: make folder: %w", err)
-			}
-		}
-	}
-	return nil
-}
-
 // Writer writes verified leaves of one partial root. It keeps the file it last
 // wrote to open. It is for one goroutine; several writers may work on the same
 // root at once, on the same file too.
@@ -162,15 +124,21 @@ func (w *Writer) Close() {
 	_ = w.at.dir.Close()
 }
 
-// SetSize tells a raw root's size once its leaf has arrived and is verified.
+// SetSize records a raw root's size once its leaf has arrived and is verified,
+// before the leaf is marked: a leaf of unknown size could not be read back.
 // Trees handed out before keep saying that it is unknown.
-func (r *Root) SetSize(size int64) {
+func (r *Root) SetSize(size int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.meta.Size < 0 {
-		r.meta.Size = size
-		r.tree = weak.Pointer[chunk.Tree]{}
+	if r.meta.Size >= 0 {
+		return nil
 	}
+	r.meta.Size = size
+	r.tree = weak.Pointer[chunk.Tree]{}
+	if err := r.writeMeta(); err != nil {
+		return fmt.Errorf("block: record of %s: %w", r.meta.Root, err)
+	}
+	return nil
 }
 
 // Finish turns a partial whose leaves are all written into the finished file
@@ -195,26 +163,29 @@ func (r *Root) Finish(replace bool) error {
 	if err != nil {
 		return err
 	}
-	path := r.Info().Path
-	if err := moveInto(path+PartialSuffix, path, replace); err != nil {
+	r.close()
+	r.mu.Lock() // over the move too: a reader must not look for the partial after it
+	defer r.mu.Unlock()
+	if err := moveInto(r.meta.Path+PartialSuffix, r.meta.Path, replace); err != nil {
 		return err
 	}
-	r.close()
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.meta.State, r.meta.Boot = Complete, bootID()
 	r.mtimes, r.have = mtimes, nil
+	defer r.changed()
 	if err := r.writeMtimes(); err != nil {
 		return fmt.Errorf("block: finish: %w", err)
 	}
 	if err := r.writeMeta(); err != nil {
 		return fmt.Errorf("block: finish: %w", err)
 	}
-	_ = os.Remove(filepath.Join(r.dir, haveFile))
+	if !r.detached {
+		_ = os.Remove(filepath.Join(r.dir, haveFile))
+	}
 	return nil
 }
 
-// complete makes what has no leaves and collects the files' times.
+// complete makes what has no leaves, cuts off what a retry or a salvage left
+// beyond a file's end, and collects the files' times.
 func (r *Root) complete(tree *chunk.Tree, at place) ([]int64, error) {
 	for i := range tree.Entries {
 		e := &tree.Entries[i]
@@ -230,13 +201,30 @@ func (r *Root) complete(tree *chunk.Tree, at place) ([]int64, error) {
 			if err := errors.Join(err, closeIf(f)); err != nil {
 				return nil, fmt.Errorf("block: write %s: %w", e.Path, err)
 			}
+		case e.Kind == chunk.File:
+			if err := cutOff(at.dir, name, e.Size); err != nil {
+				return nil, fmt.Errorf("block: write %s: %w", e.Path, err)
+			}
 		}
 	}
 	return readMtimes(tree, at)
 }
 
+// cutOff shortens a file that is longer than size; others it leaves alone.
+func cutOff(at *os.Root, name string, size int64) error {
+	fi, err := at.Lstat(name)
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() <= size {
+		return nil // readMtimes says what is wrong
+	}
+	f, err := at.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Close())
+}
+
 // readMtimes collects the files' modification times in walk order, making sure
-// that each is a file of the right length.
+// that each is a file of the right length; ErrChanged if not.
 func readMtimes(tree *chunk.Tree, at place) ([]int64, error) {
 	mtimes := make([]int64, 0, tree.Files)
 	for i := range tree.Entries {
@@ -245,7 +233,10 @@ func readMtimes(tree *chunk.Tree, at place) ([]int64, error) {
 			continue
 		}
 		fi, err := at.dir.Lstat(at.name(e))
-		if err == nil && (!fi.Mode().IsRegular() || fi.Size() != e.Size) {
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			err = fmt.Errorf("%w: %w", ErrChanged, err)
+		case err == nil && (!fi.Mode().IsRegular() || fi.Size() != e.Size):
 			err = ErrChanged
 		}
 		if err != nil {
@@ -307,26 +298,6 @@ func moveInto(from, to string, replace bool) error {
 func wrapMove(err error) error {
 	if err != nil {
 		return fmt.Errorf("block: put in place: %w", err)
-	}
-	return nil
-}
-
-// refuseCaseClash fails when the file system at dir folds case and the tree
-// holds two names that would become one.
-func refuseCaseClash(dir *os.Root, tree *chunk.Tree) error {
-	const probe = ".shoal-Case"
-	if err := dir.Mkdir(probe, 0o700); err != nil {
-		return fmt.Errorf("block: make destination: %w", err)
-	}
-	_, err := dir.Lstat(".SHOAL-cASE")
-	if rmErr := dir.Remove(probe); rmErr != nil {
-		return fmt.Errorf("block: make destination: %w", rmErr)
-	}
-	if err != nil {
-		return nil
-	}
-	if a, b, clash := caseClash(tree); clash {
-		return fmt.Errorf("block: %q and %q differ only in case, which this disk cannot hold: choose another destination", a, b)
 	}
 	return nil
 }

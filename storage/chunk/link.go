@@ -19,7 +19,10 @@ const (
 // Link is what one person sends another so that they can fetch a root. All but Root is a
 // hint: the name to save it under, its size, where a provider was when the link was made.
 //
-//	shoal:<cid>?n=NAME&s=SIZE&a=MULTIADDR&a=MULTIADDR…
+//	shoal:<cid>?n=NAME&s=SIZE&p=PEER&a=MULTIADDR&a=MULTIADDR…
+//
+// A peer is written once, before its addresses, which keeps links and their QR codes short;
+// an address that ends in /p2p/<peer> itself is read too.
 type Link struct {
 	Root  CID
 	Name  string                // "" unknown
@@ -35,6 +38,7 @@ func (l Link) String() string {
 	b.WriteString(linkScheme)
 	b.WriteString(l.Root.String())
 	sep := byte('?')
+	var at string // the peer whose addresses are being written
 	put := func(key byte, value string) {
 		b.WriteByte(sep)
 		b.WriteByte(key)
@@ -49,9 +53,29 @@ func (l Link) String() string {
 		put('s', strconv.FormatInt(l.Size, 10))
 	}
 	for _, a := range l.Addrs {
-		put('a', a.String())
+		addr, p := splitPeer(a)
+		if p != "" && p != at {
+			put('p', p)
+			at = p
+		}
+		put('a', addr)
 	}
 	return b.String()
+}
+
+// splitPeer takes the /p2p/ that ends an address off it. An address that would
+// then seem whole keeps it, and p is "".
+func splitPeer(a multiaddr.Multiaddr) (addr, p string) {
+	rest, last := multiaddr.SplitLast(a)
+	if last == nil || last.Protocol().Code != multiaddr.P_P2P || len(rest) == 0 || endsInPeer(rest) {
+		return a.String(), ""
+	}
+	return rest.String(), last.Value()
+}
+
+func endsInPeer(a multiaddr.Multiaddr) bool {
+	_, last := multiaddr.SplitLast(a)
+	return last != nil && last.Protocol().Code == multiaddr.P_P2P
 }
 
 func escape(b *strings.Builder, s string) {
@@ -143,14 +167,15 @@ func isWrapping(r rune) bool {
 
 func (l *Link) parseQuery(query string) error {
 	var seen [256]bool // by key
+	var at string      // the peer whose addresses follow
 	for query != "" {
 		var field string
 		field, query, _ = strings.Cut(query, "&")
 		key, value, _ := strings.Cut(field, "=")
-		if len(key) != 1 || strings.IndexByte("nsa", key[0]) < 0 {
+		if len(key) != 1 || strings.IndexByte("nspa", key[0]) < 0 {
 			continue
 		}
-		if key != "a" && seen[key[0]] {
+		if key != "a" && key != "p" && seen[key[0]] {
 			return fmt.Errorf("it has %q twice", key)
 		}
 		seen[key[0]] = true
@@ -158,14 +183,19 @@ func (l *Link) parseQuery(query string) error {
 		if err != nil {
 			return fmt.Errorf("%q: %w", key, err)
 		}
-		if err := l.set(key[0], value); err != nil {
+		if key == "p" {
+			at = value
+			continue
+		}
+		if err := l.set(key[0], value, at); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *Link) set(key byte, value string) error {
+// set takes one field in; at is the peer that the last "p" named.
+func (l *Link) set(key byte, value, at string) error {
 	switch key {
 	case 'n':
 		if err := CheckName(value, ""); err != nil {
@@ -182,7 +212,7 @@ func (l *Link) set(key byte, value string) error {
 		if len(l.Addrs) == addrsMax {
 			return nil
 		}
-		addr, err := parseAddr(value)
+		addr, err := parseAddr(value, at)
 		if err != nil {
 			return err
 		}
@@ -191,14 +221,21 @@ func (l *Link) set(key byte, value string) error {
 	return nil
 }
 
-// parseAddr reads the address of a peer.
-func parseAddr(s string) (multiaddr.Multiaddr, error) {
+// parseAddr reads the address of a peer, which is at unless the address names it.
+func parseAddr(s, at string) (multiaddr.Multiaddr, error) {
 	addr, err := multiaddr.NewMultiaddr(s)
 	if err != nil {
 		return nil, fmt.Errorf("address %s is malformed or cut short", clip(s)) // the cause repeats all of it
 	}
-	if _, last := multiaddr.SplitLast(addr); last == nil || last.Protocol().Code != multiaddr.P_P2P {
+	if endsInPeer(addr) {
+		return addr, nil
+	}
+	if at == "" {
 		return nil, fmt.Errorf("address %s does not end in /p2p/ and a peer: cut short?", clip(s))
 	}
-	return addr, nil
+	who, err := multiaddr.NewComponent("p2p", at)
+	if err != nil {
+		return nil, fmt.Errorf("peer %s is malformed or cut short", clip(at))
+	}
+	return addr.AppendComponent(who), nil
 }

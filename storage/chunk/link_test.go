@@ -9,7 +9,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-const peerAddr = "/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+const (
+	peerID   = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+	peerAddr = "/p2p/" + peerID
+)
 
 func sameLink(a, b Link) bool {
 	return a.Root == b.Root && a.Name == b.Name && a.Size == b.Size &&
@@ -27,9 +30,9 @@ func TestLinkText(t *testing.T) {
 	root := leaf.String()
 	for text, l := range map[string]Link{
 		"shoal:" + root: {Root: leaf, Size: -1},
-		"shoal:" + root + "?n=my%20%E2%9D%84%20%26%20pics%3F.tar&s=0":                                         {Root: leaf, Name: "my ❄ & pics?.tar"},
-		"shoal:" + root + "?n=C%2B%2B&s=12&a=/ip4/10.0.0.1/tcp/4001" + peerAddr:                               {leaf, "C++", 12, addrs("/ip4/10.0.0.1/tcp/4001")},
-		"shoal:" + root + "?a=/ip4/10.0.0.1/udp/4/quic-v1" + peerAddr + "&a=/dns4/x.example/tcp/1" + peerAddr: {leaf, "", -1, addrs("/ip4/10.0.0.1/udp/4/quic-v1", "/dns4/x.example/tcp/1")},
+		"shoal:" + root + "?n=my%20%E2%9D%84%20%26%20pics%3F.tar&s=0":                               {Root: leaf, Name: "my ❄ & pics?.tar"},
+		"shoal:" + root + "?n=C%2B%2B&s=12&p=" + peerID + "&a=/ip4/10.0.0.1/tcp/4001":               {leaf, "C++", 12, addrs("/ip4/10.0.0.1/tcp/4001")},
+		"shoal:" + root + "?p=" + peerID + "&a=/ip4/10.0.0.1/udp/4/quic-v1&a=/dns4/x.example/tcp/1": {leaf, "", -1, addrs("/ip4/10.0.0.1/udp/4/quic-v1", "/dns4/x.example/tcp/1")},
 	} {
 		if got := l.String(); got != text {
 			t.Errorf("String gives %s\nwant %s", got, text)
@@ -48,11 +51,13 @@ func TestLinkTolerance(t *testing.T) {
 	for text, want := range map[string]Link{
 		root: {Root: leaf, Size: -1},
 		"QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn": {Root: SumNode([]byte(dirHeader)), Size: -1},
-		"SHOAL:" + root:                        {Root: leaf, Size: -1},
-		"shoal://" + root + "?s=1":             {Root: leaf, Size: 1},
-		"shoal:" + root + "?":                  {Root: leaf, Size: -1},
-		"shoal:" + root + "?zz=1&q=%zz&&x&s=7": {Root: leaf, Size: 7},
-		"shoal:" + root + "?n=a+b":             {Root: leaf, Name: "a+b", Size: -1},
+		"SHOAL:" + root:                                                      {Root: leaf, Size: -1},
+		"shoal://" + root + "?s=1":                                           {Root: leaf, Size: 1},
+		"shoal:" + root + "?":                                                {Root: leaf, Size: -1},
+		"shoal:" + root + "?zz=1&q=%zz&&x&s=7":                               {Root: leaf, Size: 7},
+		"shoal:" + root + "?n=a+b":                                           {Root: leaf, Name: "a+b", Size: -1},
+		"shoal:" + root + "?a=/ip4/10.0.0.1/tcp/1" + peerAddr:                {Root: leaf, Size: -1, Addrs: addrs("/ip4/10.0.0.1/tcp/1")},
+		"shoal:" + root + "?p=nobody&p=" + peerID + "&a=/ip4/10.0.0.1/tcp/1": {Root: leaf, Size: -1, Addrs: addrs("/ip4/10.0.0.1/tcp/1")},
 	} {
 		if got, err := ParseLink(text); err != nil || !sameLink(got, want) {
 			t.Errorf("%q gives %+v, error %v", text, got, err)
@@ -89,19 +94,20 @@ func TestBadLinks(t *testing.T) {
 		"shoal:" + root + "?s=-1":  "number of bytes",
 		"shoal:" + root + "?s=":    "number of bytes",
 		"shoal:" + root + "?s=1e3": "number of bytes",
-		"shoal:" + root + "?s=9223372036854775808":    "number of bytes",
-		"shoal:" + root + "?n=":                       "empty",
-		"shoal:" + root + "?n=..":                     "another folder",
-		"shoal:" + root + "?n=a%2Fb":                  "slash",
-		"shoal:" + root + "?n=a%00":                   "control",
-		"shoal:" + root + "?n=a%1b[2J":                "control",
-		"shoal:" + root + "?n=a%2":                    "cut short",
-		"shoal:" + root + "?n=a%zz":                   "percent-encoded",
-		"shoal:" + root + "?a=":                       "malformed",
-		"shoal:" + root + "?a=10.0.0.1:4001":          "malformed",
-		"shoal:" + root + "?a=/ip4/10.0.0.1/tcp/4001": "/p2p/",
-		good[:len(good)-8]:                            "cut short",
-		good + "&n=" + strings.Repeat("n", 9000):      "more than 8192",
+		"shoal:" + root + "?s=9223372036854775808":              "number of bytes",
+		"shoal:" + root + "?n=":                                 "empty",
+		"shoal:" + root + "?n=..":                               "another folder",
+		"shoal:" + root + "?n=a%2Fb":                            "slash",
+		"shoal:" + root + "?n=a%00":                             "control",
+		"shoal:" + root + "?n=a%1b[2J":                          "control",
+		"shoal:" + root + "?n=a%2":                              "cut short",
+		"shoal:" + root + "?n=a%zz":                             "percent-encoded",
+		"shoal:" + root + "?a=":                                 "malformed",
+		"shoal:" + root + "?a=10.0.0.1:4001":                    "malformed",
+		"shoal:" + root + "?a=/ip4/10.0.0.1/tcp/4001":           "/p2p/",
+		"shoal:" + root + "?p=12D3Koo&a=/ip4/10.0.0.1/tcp/4001": "peer",
+		good[:len(good)-8]:                                      "cut short",
+		good + "&n=" + strings.Repeat("n", 9000):                "more than 8192",
 	} {
 		_, err := ParseLink(text)
 		if err == nil {

@@ -40,7 +40,10 @@ type Job struct {
 	// Timeout ends the job when nothing came from anybody for so long; 0 waits for ever.
 	Timeout    time.Duration
 	Sequential bool
-	Progress   func(Progress) // may be nil; called often, from one goroutine
+	// OnDemand fetches nothing but what readers need (see Reader), and ends only
+	// with its context or, while a reader needs something, by Timeout.
+	OnDemand bool
+	Progress func(Progress) // may be nil; called often, from one goroutine
 }
 
 // Phase is what a job is doing.
@@ -76,7 +79,7 @@ type Banned struct {
 // Report says what a job did. It is filled in for failed jobs too.
 type Report struct {
 	Fetched int64 // leaf bytes received and kept
-	Wasted  int64 // leaf bytes received in vain: twice, or wrong
+	Wasted  int64 // leaf bytes received in vain: twice, wrong, or not whole when it ended
 	Sources []Source
 	Banned  []Banned
 }
@@ -90,13 +93,18 @@ type Report struct {
 func (s *Swarm) Fetch(ctx context.Context, spec Job) (Report, error) {
 	j := &job{
 		swarm: s, spec: spec, notes: make(chan note, notesMax), work: make(chan *slab, slabsMax),
-		slabs: newSlabs(), cands: map[peer.ID]*candidate{}, started: time.Now(), lastNews: time.Now(),
+		cands: map[peer.ID]*candidate{}, started: time.Now(), lastNews: time.Now(),
 		sessions: map[sched.Peer]*session{}, bytes: map[peer.ID]int64{},
+		reads: reads{changed: make(chan struct{}, 1)},
 	}
 	j.ctx, j.cancel = context.WithCancel(ctx)
 	stop := context.AfterFunc(s.ctx, j.cancel)
 	defer stop()
 	s.mu.Lock()
+	if err := s.ctx.Err(); err != nil {
+		s.mu.Unlock()
+		return Report{}, fmt.Errorf("exchange: fetch %s: %w", spec.Root, err)
+	}
 	if s.jobs[spec.Root] != nil {
 		s.mu.Unlock()
 		return Report{}, fmt.Errorf("exchange: fetch %s: %w", spec.Root, ErrBusy)
@@ -109,6 +117,7 @@ func (s *Swarm) Fetch(ctx context.Context, spec Job) (Report, error) {
 	err := j.run()
 	j.cancel()
 	j.tasks.Wait()
+	j.sweep()
 	s.mu.Lock()
 	delete(s.jobs, spec.Root)
 	s.mu.Unlock()
@@ -129,11 +138,12 @@ type job struct {
 	notes    chan note
 	work     chan *slab
 	slabs    slabs
-	readyFor atomic.Bool // leaves may come: the partial is there
+	readyFor atomic.Int64 // leaves that may come: 0 before the partial is there
 
 	root  *block.Root
 	tree  *chunk.Tree
 	same  map[int32][]int32
+	reads reads
 	sched *sched.Scheduler
 	wake  time.Time // when the scheduler wants a Tick
 	treeState
@@ -148,7 +158,8 @@ type job struct {
 	progressAt        time.Time
 	present, total    int64
 	rate              rateMeter
-	fetched, wasted   int64
+	received, fetched int64
+	look              bool // somebody may be due for dialling
 	bytes             map[peer.ID]int64
 	banned            []Banned
 
@@ -179,6 +190,20 @@ const (
 	noteFailed                  // err: the job cannot go on
 )
 
+// sweep closes sessions that were opened while run was ending.
+func (j *job) sweep() {
+	for {
+		select {
+		case n := <-j.notes:
+			if n.kind == noteDialed && n.sess != nil {
+				n.sess.close(false)
+			}
+		default:
+			return
+		}
+	}
+}
+
 // post hands a note to run; it fails only when the job has ended.
 func (j *job) post(n note) error {
 	select {
@@ -189,8 +214,8 @@ func (j *job) post(n note) error {
 	}
 }
 
-// ready reports whether leaves may come. Any goroutine.
-func (j *job) ready() bool { return j.readyFor.Load() }
+// ready is how many leaves there are, 0 before any may come. Any goroutine.
+func (j *job) ready() int { return int(j.readyFor.Load()) }
 
 // suggest offers a peer that may have part of the root. Any goroutine.
 func (j *job) suggest(info peer.AddrInfo) {
@@ -228,7 +253,10 @@ func (j *job) run() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for !j.done() {
-		j.dial()
+		if j.look {
+			j.look = false
+			j.dial()
+		}
 		if !j.wake.IsZero() {
 			timer.Reset(time.Until(j.wake))
 		}
@@ -240,6 +268,8 @@ func (j *job) run() error {
 			err = j.housekeep(time.Now())
 		case <-timer.C:
 			j.step(sched.Event{Kind: sched.Tick})
+		case <-j.reads.changed:
+			j.hear()
 		case <-j.ctx.Done():
 			err = j.ctx.Err()
 		}
@@ -251,7 +281,7 @@ func (j *job) run() error {
 	return nil
 }
 
-func (j *job) done() bool { return j.sched != nil && j.sched.Left() == 0 }
+func (j *job) done() bool { return j.sched != nil && j.sched.Left() == 0 && !j.spec.OnDemand }
 
 // take acts on one note.
 func (j *job) take(n note) error {
@@ -284,13 +314,11 @@ func (j *job) event(n note) {
 		j.lastNews = time.Now()
 		j.bytes[n.sess.peer] += int64(n.ev.Bytes)
 		j.swarm.up.got(n.sess.peer, n.ev.Bytes)
-		j.fetched += int64(n.ev.Bytes)
+		j.received += int64(n.ev.Bytes)
+		n.sess.useful = j.lastNews
+		j.cands[n.sess.peer].tries = 0
 	case sched.Verified:
 		j.count(n.ev.Run)
-	case sched.Corrupt:
-		size := j.bytesOf(n.ev.Run)
-		j.fetched -= size
-		j.wasted += size
 	case sched.Refused:
 		j.refusal = n.err
 	case sched.Has:
@@ -299,6 +327,9 @@ func (j *job) event(n note) {
 		}
 	}
 	j.step(n.ev)
+	if n.ev.Kind == sched.Corrupt {
+		j.lied(n.info.ID)
+	}
 }
 
 // step moves the scheduler and does what it says.
@@ -347,9 +378,10 @@ func (j *job) begin(root *block.Root) error {
 		}
 	}
 	j.same = sameLeaves(tree, want)
+	want = j.plan(want)
 	j.sched = sched.New(sched.Config{
 		Leaves: len(tree.Leaves), Want: want, Sequential: j.spec.Sequential,
-		Seed: uint64(time.Now().UnixNano()),
+		Seed: uint64(time.Now().UnixNano()), Self: nameOf(j.swarm.cfg.Host.ID()),
 		Size: func(i int) int {
 			if n := tree.Leaves[i].Size; n >= 0 {
 				return int(n)
@@ -360,10 +392,11 @@ func (j *job) begin(root *block.Root) error {
 	if err := j.startVerifiers(); err != nil {
 		return err
 	}
-	j.readyFor.Store(true)
+	j.readyFor.Store(int64(len(tree.Leaves)))
 	for _, s := range j.sessions {
 		j.enlist(s)
 	}
+	j.hear()
 	return nil
 }
 
@@ -396,7 +429,7 @@ func (j *job) verify(v *verifier, s *slab) {
 		_ = j.post(note{kind: noteSched, ev: sched.Event{Kind: sched.Verified, Run: r}})
 	}
 	for _, r := range bad {
-		_ = j.post(note{kind: noteSched, ev: sched.Event{Kind: sched.Corrupt, Peer: s.from, Run: r}})
+		_ = j.post(note{kind: noteSched, info: peer.AddrInfo{ID: s.peer}, ev: sched.Event{Kind: sched.Corrupt, Peer: s.from, Run: r}})
 	}
 	if err != nil {
 		_ = j.post(note{kind: noteFailed, err: err})
@@ -404,26 +437,28 @@ func (j *job) verify(v *verifier, s *slab) {
 	j.slabs.put(s)
 }
 
-// bytesOf is the size of a run of leaves.
-func (j *job) bytesOf(r bitfield.Run) (n int64) {
-	for i := r.First; i < r.First+r.Count; i++ {
-		n += max(0, int64(j.tree.Leaves[i].Size))
-	}
-	return n
-}
-
-// count adds verified leaves, and those equal to them, to what is present.
+// count adds verified leaves, and those equal to them, to what is present. A
+// leaf that came twice counts once.
 func (j *job) count(r bitfield.Run) {
-	n := j.bytesOf(r)
-	for i := r.First; i < r.First+r.Count && j.same != nil; i++ {
-		n += int64(len(j.same[int32(i)])) * int64(j.tree.Leaves[i].Size)
+	var kept, n int64
+	for i := r.First; i < r.First+r.Count; i++ {
+		if !j.sched.Needs(i) {
+			continue
+		}
+		size := int64(j.tree.Leaves[i].Size)
+		if size < 0 {
+			size = max(0, j.root.Info().Size)
+		}
+		kept += size
+		n += size * int64(1+len(j.same[int32(i)]))
 	}
+	j.fetched += kept
 	j.present += n
 	j.rate.add(n)
 }
 
 func (j *job) report() Report {
-	r := Report{Fetched: j.fetched, Wasted: j.wasted, Banned: j.banned}
+	r := Report{Fetched: j.fetched, Wasted: max(0, j.received-j.fetched), Banned: j.banned}
 	for p, n := range j.bytes {
 		r.Sources = append(r.Sources, Source{p, n})
 	}
@@ -435,6 +470,11 @@ func (j *job) report() Report {
 func (j *job) housekeep(now time.Time) error {
 	j.progress(now, false)
 	j.treeStalled(now)
+	j.makeRoom(now)
+	j.look = true
+	if j.idle() {
+		j.lastNews = now
+	}
 	if t := j.spec.Timeout; t > 0 && now.Sub(j.lastNews) > t {
 		return j.noProvider(now.Sub(j.lastNews))
 	}

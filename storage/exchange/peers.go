@@ -1,8 +1,11 @@
 package exchange
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"math"
 	"slices"
 	"strings"
@@ -18,15 +21,20 @@ import (
 )
 
 const (
-	sessionsMax   = 40  // streams of one download
-	candidatesMax = 500 // peers one download remembers
-	dialsMax      = 8   // at a time
+	sessionsMax   = 40               // streams of one download
+	candidatesMax = 500              // peers one download remembers
+	exchangedMax  = 400              // the last places are not for those that other peers name, who may be inventions
+	uselessAfter  = 20 * time.Second // then a session gives way to a peer that waits
+	dialsMax      = 8                // at a time
 	searchFirst   = 2 * time.Second
 	searchLast    = 30 * time.Second
-	retryFirst    = time.Second
+	retryFirst    = 200 * time.Millisecond
 	retryLast     = 30 * time.Second
 	triedShown    = 8 // peers named in an error
 )
+
+// viaExchange is said of candidates that another peer named.
+const viaExchange = "exchange"
 
 // candidate is a peer that may have the root.
 type candidate struct {
@@ -129,9 +137,10 @@ func (j *job) found(info peer.AddrInfo, via string) {
 	}
 	c := j.cands[info.ID]
 	if c == nil {
-		if len(j.cands) >= candidatesMax {
+		if len(j.cands) >= candidatesMax || via == viaExchange && len(j.cands) >= exchangedMax {
 			return
 		}
+		j.look = true
 		j.cands[info.ID] = &candidate{info: info, via: via}
 		return
 	}
@@ -148,10 +157,7 @@ func (j *job) dial() {
 		return
 	}
 	now := time.Now()
-	for _, c := range j.cands {
-		if c.sess != nil || c.dials || c.banned != "" || now.Before(c.next) {
-			continue
-		}
+	for _, c := range j.due(now) {
 		if j.lastID == math.MaxUint16 {
 			return // a peer that comes and goes 65,535 times has had its chance
 		}
@@ -172,10 +178,53 @@ func (j *job) dial() {
 	}
 }
 
+// due lists the candidates whose turn has come: those that were tried least
+// first, and among them those that other peers merely named last.
+func (j *job) due(now time.Time) []*candidate {
+	var out []*candidate
+	for _, c := range j.cands {
+		if c.sess == nil && !c.dials && c.banned == "" && !now.Before(c.next) {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b *candidate) int {
+		if n := a.tries - b.tries; n != 0 {
+			return n
+		}
+		return cmp.Compare(rank(a.via), rank(b.via))
+	})
+	return out
+}
+
+func rank(via string) int {
+	if via == viaExchange {
+		return 1
+	}
+	return 0
+}
+
+// makeRoom hangs up on the session that has been of no use for longest when
+// there are as many as there may be and a peer that is not among them waits.
+func (j *job) makeRoom(now time.Time) {
+	if len(j.sessions) < sessionsMax || len(j.due(now)) == 0 {
+		return
+	}
+	var idlest *session
+	for _, s := range j.sessions {
+		if idlest == nil || s.useful.Before(idlest.useful) {
+			idlest = s
+		}
+	}
+	if now.Sub(idlest.useful) >= uselessAfter {
+		j.hangUp(idlest, "sent nothing, and gave way to another", false)
+		j.step(sched.Event{Kind: sched.Left, Peer: idlest.id})
+	}
+}
+
 // dialed takes in the outcome of one open.
 func (j *job) dialed(n note) {
 	c := j.cands[n.info.ID]
-	c.dials = false
+	c.dials, j.look = false, true
 	j.dialing--
 	if n.err == nil && j.tree != nil && n.sess.leaves != len(j.tree.Leaves) {
 		n.err = wire.Errorf(wire.Malformed, "it says the root has %d leaves", n.sess.leaves)
@@ -189,7 +238,8 @@ func (j *job) dialed(n note) {
 		j.later(c, n.err)
 		return
 	}
-	c.sess, c.tries, c.last = n.sess, 0, nil
+	c.sess, c.last = n.sess, nil
+	n.sess.useful = time.Now()
 	j.sessions[n.sess.id] = n.sess
 	j.listOpen()
 	n.sess.start()
@@ -214,7 +264,14 @@ func (j *job) enlist(s *session) {
 		j.hangUp(s, fmt.Sprintf("said that the root has %d leaves", s.leaves), true)
 		return
 	}
-	j.step(sched.Event{Kind: sched.Joined, Peer: s.id, Have: s.have})
+	j.step(sched.Event{Kind: sched.Joined, Peer: s.id, Have: s.have, Name: nameOf(s.peer)})
+}
+
+// nameOf hashes a peer's identity, the same on every peer.
+func nameOf(p peer.ID) uint64 {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, string(p))
+	return h.Sum64()
 }
 
 // closed takes in that a session's stream ended.
@@ -222,10 +279,10 @@ func (j *job) closed(s *session, err error) {
 	if j.sessions[s.id] != s {
 		return
 	}
-	switch wire.KindOf(err) {
-	case wire.Malformed, wire.TooLarge:
-		j.hangUp(s, err.Error(), true)
-	default:
+	var broke *wire.Error // found here: what the other side gives as its reason to end is no proof
+	if errors.As(err, &broke) && (broke.Kind == wire.Malformed || broke.Kind == wire.TooLarge) {
+		j.hangUp(s, broke.Text, true)
+	} else {
 		j.hangUp(s, fmt.Sprintf("connection ended: %v", err), false)
 	}
 	j.step(sched.Event{Kind: sched.Left, Peer: s.id})
@@ -234,6 +291,7 @@ func (j *job) closed(s *session, err error) {
 // hangUp ends a session.
 func (j *job) hangUp(s *session, why string, ban bool) {
 	s.close(ban)
+	j.look = true
 	delete(j.sessions, s.id)
 	j.listOpen()
 	j.treeLost(s.peer)
@@ -250,6 +308,22 @@ func (j *job) ban(c *candidate, why string) {
 	c.banned = why
 	j.banned = append(j.banned, Banned{c.info.ID, why})
 	j.swarm.log.Warn("peer banned for this download", "peer", c.info.ID, "why", why)
+}
+
+// lied bans a peer whose bytes were wrong. The scheduler does so too, but not
+// when the peer has left, or left and come back, before they were looked at.
+func (j *job) lied(p peer.ID) {
+	const why = "sent bytes that do not match the root"
+	c := j.cands[p]
+	switch {
+	case c == nil || c.banned != "":
+	case c.sess != nil:
+		s := c.sess
+		j.hangUp(s, why, true)
+		j.step(sched.Event{Kind: sched.Left, Peer: s.id})
+	default:
+		j.ban(c, why)
+	}
 }
 
 func (j *job) listOpen() {

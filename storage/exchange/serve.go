@@ -46,6 +46,7 @@ type upload struct {
 	wake    chan struct{} // holds a token when there may be something to do
 	queue   []bitfield.Run
 	tree    bool  // the tree is asked for
+	grew    bool  // the swarm has new members
 	choke   bool  // what the choker wants
 	choked  bool  // what the other side was told
 	ended   bool  // the other side asks for nothing more
@@ -77,12 +78,16 @@ func (u *upload) run() error {
 	_ = u.st.SetDeadline(time.Now().Add(helloWait))
 	br := bufio.NewReaderSize(u.st, 4<<10)
 	fetching, err := u.greet(br)
+	if u.reader != nil {
+		defer u.reader.Close()
+	}
 	if err != nil {
 		return err
 	}
 	_ = u.st.SetDeadline(time.Time{})
-	defer u.reader.Close()
-	u.swarm.up.add(u)
+	if !u.swarm.up.add(u) {
+		return wire.Errorf(wire.Busy, "too many streams")
+	}
 	defer u.swarm.up.remove(u)
 	if j := u.swarm.job(u.root.CID()); j != nil && fetching {
 		j.suggest(peer.AddrInfo{ID: u.peer}) // it has part of what we miss, or will
@@ -115,6 +120,9 @@ func (u *upload) greet(br *bufio.Reader) (fetching bool, err error) {
 	root, ok := u.swarm.cfg.Store.Root(id)
 	if !ok {
 		return false, u.refuse(wire.NotFound, "not held here")
+	}
+	if root.Suspect() {
+		return false, u.refuse(wire.Busy, "being read again after a crash")
 	}
 	if u.reader, err = root.NewReader(); err != nil {
 		u.swarm.log.Warn("a root cannot be read", "root", id, "err", err)
@@ -181,7 +189,10 @@ func (u *upload) readOne(br *bufio.Reader) error {
 	defer u.mu.Unlock()
 	switch {
 	case t == frameCancel:
-		u.queue = cancelRuns(u.queue, runs)
+		// Taking leaves out of the middle of a run makes two of it.
+		if u.queue = cancelRuns(u.queue, runs); len(u.queue) > queueRuns {
+			return wire.Errorf(wire.TooLarge, "more than %d runs waiting", queueRuns)
+		}
 	case u.choked:
 		// Sent before it heard of the choke; it will ask again.
 	case len(u.queue)+len(runs) > queueRuns:
@@ -193,39 +204,16 @@ func (u *upload) readOne(br *bufio.Reader) error {
 	return nil
 }
 
-// cancelRuns takes the leaves of gone out of queue.
-func cancelRuns(queue, gone []bitfield.Run) []bitfield.Run {
-	for _, g := range gone {
-		var rest []bitfield.Run
-		for _, q := range queue {
-			if before := min(g.First, q.First+q.Count) - q.First; before > 0 {
-				rest = append(rest, bitfield.Run{First: q.First, Count: before})
-			}
-			if from := max(g.First+g.Count, q.First); from < q.First+q.Count {
-				rest = append(rest, bitfield.Run{First: from, Count: q.First + q.Count - from})
-			}
-		}
-		queue = rest
-	}
-	return queue
-}
-
 // write sends what is due until the other side has ended and is answered.
 func (u *upload) write() error {
 	tick := time.NewTicker(havePeriod)
 	defer tick.Stop()
-	bp := sendBuffers.Get().(*[]byte)
-	defer sendBuffers.Put(bp)
 	for {
-		buf, done, err := u.next((*bp)[:0])
+		sent, done, err := u.writeOne()
 		if err != nil {
 			return err
 		}
-		if len(buf) > 0 {
-			if err := u.send(buf); err != nil {
-				return err
-			}
-			*bp = buf[:0]
+		if sent {
 			continue
 		}
 		if done {
@@ -241,6 +229,20 @@ func (u *upload) write() error {
 			return wire.Errorf(wire.Closing, "shutting down")
 		}
 	}
+}
+
+// writeOne sends what is due now, up to a bufferful. It has a buffer only that
+// long: of hundreds of streams few are busy.
+func (u *upload) writeOne() (sent, done bool, err error) {
+	bp := sendBuffers.Get().(*[]byte)
+	defer sendBuffers.Put(bp)
+	buf, done, err := u.next((*bp)[:0])
+	if err != nil || len(buf) == 0 {
+		return false, done, err
+	}
+	err = u.send(buf)
+	*bp = buf[:0]
+	return true, false, err
 }
 
 func (u *upload) send(buf []byte) error {
@@ -369,7 +371,11 @@ func (u *upload) appendNews(buf []byte) []byte {
 	if u.told != nil && u.told.All() {
 		u.told = nil
 	}
-	if now := time.Now(); now.After(u.nextPX) {
+	u.mu.Lock()
+	grew := u.grew
+	u.grew = false
+	u.mu.Unlock()
+	if now := time.Now(); grew || now.After(u.nextPX) {
 		u.nextPX = now.Add(peerPeriod)
 		buf = u.appendPeers(buf)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -13,14 +14,19 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/shoal-os/shoal/dht/wire"
+	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/chunk/bitfield"
 	"github.com/shoal-os/shoal/storage/exchange/sched"
 )
 
 const (
 	readBuffer   = 64 << 10
-	movingEvery  = time.Second // a leaf that takes longer than this shows that it moves
-	pendingBound = 4 << 20     // bytes of requests waiting to be written
+	nodesAhead   = 4            // nodes of one peer that wait for the job, of up to 2 MiB each
+	claimsMax    = 4            // times that a peer may speak of each leaf …
+	claimsFree   = 4096         // … and this often besides
+	namedMax     = 4 * peersMax // peers that one may tell of
+	movingEvery  = time.Second  // a leaf that takes longer than this shows that it moves
+	pendingBound = 4 << 20      // bytes of requests waiting to be written
 )
 
 // session is one stream on which this peer asks another for leaves.
@@ -34,16 +40,24 @@ type session struct {
 
 	leaves int
 	have   *bitfield.Bitfield // nil: everything
+	useful time.Time          // when it last sent bytes, or was opened
 
 	mu      sync.Mutex
 	pending []byte // frames to write
 	wake    chan struct{}
+	ended   chan struct{} // closed by close, once
+	closing sync.Once
+
+	sendsTree atomic.Bool   // it was asked for the tree
+	nodes     chan struct{} // holds a token for each of its nodes that run has not seen
 
 	// Of the reading goroutine.
 	slab    *slab
 	unsaid  int       // bytes that came and were not reported
 	saidAt  time.Time // when bytes were last reported
 	treeGot int
+	claimed int // leaves that it said it has, or has not, since the Welcome
+	named   int // peers that it told of
 }
 
 // open connects to p, says Hello and reads the Welcome. With tree, it asks for
@@ -64,6 +78,7 @@ func (j *job) open(ctx context.Context, id sched.Peer, info peer.AddrInfo, tree 
 	s := &session{
 		job: j, id: id, peer: info.ID, st: st, br: bufio.NewReaderSize(st, readBuffer),
 		local: local(st.Conn()), wake: make(chan struct{}, 1), saidAt: time.Now(),
+		ended: make(chan struct{}), nodes: make(chan struct{}, nodesAhead),
 	}
 	deadline, _ := ctx.Deadline()
 	_ = st.SetDeadline(deadline)
@@ -81,6 +96,7 @@ func (s *session) greet(tree bool) error {
 		return fmt.Errorf("exchange: hello: %w", err)
 	}
 	if tree {
+		s.sendsTree.Store(true)
 		if _, err := s.st.Write(appendHeader(nil, frameTree, 0)); err != nil {
 			return fmt.Errorf("exchange: hello: %w", err)
 		}
@@ -115,15 +131,26 @@ func (s *session) start() {
 		s.job.post(note{kind: noteClosed, sess: s, err: err})
 	})
 	s.job.tasks.Go(s.write)
+	s.job.tasks.Go(func() { // end with the job, whatever the two are waiting for
+		select {
+		case <-s.job.ctx.Done():
+			s.close(false)
+		case <-s.ended:
+		}
+	})
 }
 
 // close ends both goroutines.
 func (s *session) close(ban bool) {
-	if ban {
-		_ = wire.Reset(s.st, wire.Errorf(wire.Malformed, "sent wrong bytes"))
-		return
-	}
-	_ = s.st.Close()
+	s.closing.Do(func() {
+		close(s.ended)
+		if ban {
+			_ = wire.Reset(s.st, wire.Errorf(wire.Refused, "sent wrong bytes"))
+			return
+		}
+		// Not Close: a write that a peer does not take would hold that up.
+		_ = s.st.Reset()
+	})
 }
 
 // queue has frames written, without blocking the caller.
@@ -145,8 +172,7 @@ func (s *session) write() {
 	for {
 		select {
 		case <-s.wake:
-		case <-s.job.ctx.Done():
-			s.close(false)
+		case <-s.ended:
 			return
 		}
 		s.mu.Lock()
@@ -194,6 +220,9 @@ func (s *session) readControl(t frameType, n int) error {
 		return s.job.post(note{kind: noteTreeEnd, sess: s})
 	case frameHave:
 		runs, err := readRuns(s.br, n, s.leaves)
+		if err == nil {
+			err = s.claims(runs...)
+		}
 		if err != nil {
 			return err
 		}
@@ -208,6 +237,9 @@ func (s *session) readControl(t frameType, n int) error {
 			return err
 		}
 		run, err := checkRun(g.First, g.Count, s.leaves)
+		if err == nil {
+			err = s.claims(run)
+		}
 		if err != nil {
 			return err
 		}
@@ -225,12 +257,33 @@ func (s *session) readControl(t frameType, n int) error {
 	return nil
 }
 
+// claims bounds what a peer may say about leaves: each costs this side work for
+// every leaf it names, in a few bytes. An honest peer says of a leaf once that
+// it has come, and rarely more than once that it is gone.
+func (s *session) claims(runs ...bitfield.Run) error {
+	for _, r := range runs {
+		s.claimed += r.Count
+	}
+	if s.claimed > claimsMax*s.leaves+claimsFree {
+		return wire.Errorf(wire.Malformed, "says the same of its leaves again and again")
+	}
+	return nil
+}
+
 func (s *session) say(ev sched.Event) error {
 	ev.Peer = s.id
 	return s.job.post(note{kind: noteSched, sess: s, ev: ev})
 }
 
 func (s *session) readNode(n int) error {
+	if !s.sendsTree.Load() {
+		return wire.Errorf(wire.Malformed, "sent a tree that nobody asked it for")
+	}
+	select {
+	case s.nodes <- struct{}{}:
+	case <-s.ended:
+		return context.Canceled
+	}
 	data := make([]byte, n)
 	if _, err := io.ReadFull(s.br, data); err != nil {
 		return io.ErrUnexpectedEOF
@@ -247,6 +300,9 @@ func (s *session) readPeers(n int) error {
 		return err
 	}
 	for _, p := range m.Peers[:min(len(m.Peers), peersMax)] {
+		if s.named++; s.named > namedMax {
+			return nil
+		}
 		id, err := peer.IDFromBytes(p.Id)
 		if err != nil {
 			return wire.Errorf(wire.Malformed, "peer id: %v", err)
@@ -257,7 +313,7 @@ func (s *session) readPeers(n int) error {
 				info.Addrs = append(info.Addrs, a)
 			}
 		}
-		if err := s.job.post(note{kind: noteFound, info: info, via: "exchange"}); err != nil {
+		if err := s.job.post(note{kind: noteFound, info: info, via: viaExchange}); err != nil {
 			return err
 		}
 	}
@@ -274,7 +330,7 @@ func (s *session) readLeaf(n int) error {
 		return io.ErrUnexpectedEOF
 	}
 	leaf := int(idx[0])<<24 | int(idx[1])<<16 | int(idx[2])<<8 | int(idx[3])
-	if leaf >= s.leaves || !s.job.ready() {
+	if leaf >= s.leaves || leaf >= s.job.ready() {
 		return wire.Errorf(wire.Malformed, "leaf %d was not asked for", leaf)
 	}
 	n -= 4
@@ -284,10 +340,7 @@ func (s *session) readLeaf(n int) error {
 		}
 	}
 	if s.slab == nil {
-		b, err := s.job.slabs.take(s.job.ctx)
-		if err != nil {
-			return err
-		}
+		b := s.job.slabs.take()
 		b.from, b.peer = s.id, s.peer
 		s.slab = b
 	}
@@ -349,9 +402,9 @@ func (s *session) flush() error {
 	}
 }
 
-// treeMax bounds the bytes of non-leaf blocks that one session may send; the
-// walker's own limits are tighter for what they make of them.
-const treeMax = 1 << 30
+// treeMax bounds the bytes of non-leaf blocks that one session may send: the
+// walker takes no more of one tree, and a session may be asked for it again.
+const treeMax = 4 * chunk.NodeBytesMax
 
 // runFrame encodes a request or cancellation of one run.
 func runFrame(t frameType, r bitfield.Run) []byte {

@@ -1,9 +1,10 @@
 package exchange
 
 import (
-	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -15,7 +16,7 @@ import (
 
 const (
 	slabSize  = 1 << 20 // bytes of one buffer: a leaf of ours, or many small ones
-	slabsMax  = 32      // buffers of one download: bytes received and not yet written
+	slabsMax  = 24      // buffers of one download that wait to be verified
 	slabItems = 512     // leaves in one buffer
 )
 
@@ -33,36 +34,35 @@ type item struct {
 	end  int
 }
 
-// slabs hands out a bounded number of buffers; whoever waits for one holds its
-// peer's stream back, which is what slows a fast network down to a slow disk.
-type slabs chan *slab
-
-func newSlabs() slabs {
-	c := make(slabs, slabsMax)
-	for range slabsMax {
-		c <- &slab{}
-	}
-	return c
+// slabs keeps buffers for the next leaves, the one last used on top since it is
+// in the caches still. It needs no bound of its own: a session fills one at a
+// time, and job.work bounds those that wait. A session must never wait for
+// another's: one that stops in mid-leaf would hold up the rest.
+type slabs struct {
+	mu   sync.Mutex
+	idle []*slab
 }
 
-func (c slabs) take(ctx context.Context) (*slab, error) {
-	select {
-	case s := <-c:
-		if s.buf == nil {
-			s.buf = make([]byte, 0, slabSize)
-		}
-		s.buf, s.items = s.buf[:0], s.items[:0]
-		return s, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+func (c *slabs) take() *slab {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := len(c.idle) - 1
+	if k < 0 {
+		return &slab{buf: make([]byte, 0, slabSize)}
 	}
+	s := c.idle[k]
+	c.idle = c.idle[:k]
+	s.buf, s.items = s.buf[:0], s.items[:0]
+	return s
 }
 
-func (c slabs) put(s *slab) {
+func (c *slabs) put(s *slab) {
 	if cap(s.buf) > slabSize {
-		s.buf = nil // an odd large one of a foreign root: do not keep it
+		return // an odd large one of a foreign root
 	}
-	c <- s
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle = append(c.idle, s)
 }
 
 // runs groups a slab's leaves into runs.
@@ -108,7 +108,7 @@ func (v *verifier) check(s *slab) (good, bad []bitfield.Run, err error) {
 			continue
 		}
 		if err := v.write(it.leaf, data); err != nil {
-			return ok.runs(), wrong.runs(), err
+			return ok.runs(), wrong.runs(), errors.Join(err, v.root.Mark(v.good...))
 		}
 		ok.items = append(ok.items, it)
 	}
@@ -119,7 +119,9 @@ func (v *verifier) check(s *slab) (good, bad []bitfield.Run, err error) {
 func (v *verifier) write(i int, data []byte) error {
 	leaf := &v.tree.Leaves[i]
 	if leaf.Size < 0 {
-		v.root.SetSize(int64(len(data)))
+		if err := v.root.SetSize(int64(len(data))); err != nil {
+			return err
+		}
 	} else if int(leaf.Size) != len(data) {
 		return fmt.Errorf("exchange: leaf %d: %w: it says %d bytes and has %d", i, chunk.ErrTree, leaf.Size, len(data))
 	}

@@ -66,8 +66,10 @@ type Swarm struct {
 	up    *uploads
 	down  limiter
 
-	mu   sync.Mutex
-	jobs map[chunk.CID]*job
+	mu      sync.Mutex
+	jobs    map[chunk.CID]*job
+	readers map[chunk.CID]map[*Reader]bool
+	turns   uint64 // see Reader.since
 }
 
 // New starts serving what the store holds.

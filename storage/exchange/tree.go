@@ -40,7 +40,11 @@ func (j *job) claimTree(p peer.ID, now time.Time) bool {
 
 // wantTree asks an open session for the tree if nobody else is sending it.
 func (j *job) wantTree(s *session) {
+	if c := j.cands[j.treeFrom]; c != nil && c.dials && j.sched == nil {
+		j.treeFrom = "" // it was to send the tree and is not even connected: who is here goes first
+	}
 	if j.claimTree(s.peer, time.Now()) {
+		s.sendsTree.Store(true)
 		s.queue(appendHeader(nil, frameTree, 0))
 	}
 }
@@ -78,6 +82,7 @@ func (j *job) treeStalled(now time.Time) {
 
 // node takes in one block of the tree.
 func (j *job) node(n note) error {
+	<-n.sess.nodes
 	if j.sched != nil || n.sess.peer != j.treeFrom || j.sessions[n.sess.id] != n.sess {
 		return nil // of a sender that was given up
 	}

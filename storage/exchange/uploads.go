@@ -63,12 +63,28 @@ func newUploads(cfg Config) *uploads {
 	return u
 }
 
-func (u *uploads) add(x *upload) {
+const (
+	uploadsMax     = 256 // streams served at a time, each with a buffer of a leaf
+	uploadsPerPeer = 16  // of one peer, which needs one for each root it fetches
+)
+
+// add takes a stream in, unless there are too many.
+func (u *uploads) add(x *upload) bool {
 	u.mu.Lock()
+	if a := u.account(x.peer); len(u.streams) >= uploadsMax || a.streams >= uploadsPerPeer {
+		u.mu.Unlock()
+		return false
+	}
 	u.streams[x] = true
 	u.account(x.peer).streams++
+	for other := range u.streams {
+		if other.root == x.root {
+			other.tellPeers() // the swarm grew: let its members find each other at once
+		}
+	}
 	u.mu.Unlock()
 	u.signal()
+	return true
 }
 
 func (u *uploads) remove(x *upload) {
@@ -166,6 +182,14 @@ func (u *uploads) choose(c *sched.Choker, now time.Time) (wake time.Time) {
 		x.setChoke(!choice.Serve[u.peers[x.peer].id])
 	}
 	return choice.Wake
+}
+
+// tellPeers has the stream's writer look for new peers of the swarm now.
+func (u *upload) tellPeers() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.grew = true
+	u.signal()
 }
 
 // setChoke tells the stream's writer what the choker wants.

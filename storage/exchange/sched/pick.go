@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"math"
 	"math/bits"
 	"time"
 
@@ -23,7 +24,7 @@ func (s *Scheduler) fill(p *peer) {
 	if len(p.queue) > 0 && window-p.out < window/4 {
 		return
 	}
-	for p.out < window {
+	for p.out < window && len(p.queue) < queueMax {
 		if s.cfg.Sequential && s.stealUrgent(p) {
 			continue
 		}
@@ -69,20 +70,25 @@ func (s *Scheduler) pick(p *peer, budget int) (bitfield.Run, bool) {
 	if s.cfg.Sequential {
 		return s.pickInOrder(p, budget)
 	}
-	best, rarest := -1, 0
+	s.spared = nil
+	if !p.fellow {
+		s.spared = s.fellowsSuffice()
+	}
+	best, least := -1, 0
 	cells := len(s.avail)
 	for k := range cells {
 		c := s.start + k
 		if c >= cells {
 			c -= cells
 		}
-		if best >= 0 && s.avail[c] >= rarest {
+		cost := s.cost(p, c)
+		if best >= 0 && cost >= least {
 			continue
 		}
 		if s.offers(p, c) == 0 {
 			continue
 		}
-		if best, rarest = c, s.avail[c]; rarest == 0 {
+		if best, least = c, cost; cost == 0 {
 			break
 		}
 	}
@@ -92,18 +98,119 @@ func (s *Scheduler) pick(p *peer, budget int) (bitfield.Run, bool) {
 	return s.runFrom(p, best*s.cell, (best+1)*s.cell, budget)
 }
 
+// cost orders the cells to ask of p: the rarest first. Among those that no
+// fellow has, a seed is first asked for the ones that fall to us, so that
+// fellows who began together fetch different parts and then exchange them.
+func (s *Scheduler) cost(p *peer, cell int) int {
+	if p.fellow || s.avail[cell] > 0 {
+		return s.avail[cell] << 8
+	}
+	if s.ranks == nil {
+		s.rank()
+	}
+	return int(s.ranks[cell])
+}
+
+// rank makes ranks: by rendezvous hashing, how many fellows come before us in
+// each cell. All fellows find the same order without a word about it.
+func (s *Scheduler) rank() {
+	s.ranks = make([]uint8, len(s.avail))
+	for c := range s.ranks {
+		mine := mix(s.cfg.Self, uint64(c))
+		for _, p := range s.peers {
+			if p != nil && p.fellow && mix(p.name, uint64(c)) > mine && s.ranks[c] < math.MaxUint8 {
+				s.ranks[c]++
+			}
+		}
+	}
+}
+
+// mix hashes two numbers into one (the finaliser of splitmix64).
+func mix(a, b uint64) uint64 {
+	x := a ^ b*0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// fellowsSuffice returns the leaves that fellow downloaders have, if they will
+// have sent all of them that we miss within spareTime; nil if not. Seeds are
+// asked only for the rest then: a seed's upload is what a young swarm is short
+// of, and nobody waits longer for it than that.
+func (s *Scheduler) fellowsSuffice() *bitfield.Bitfield {
+	if s.now.Sub(s.spareAt) < spareFresh {
+		return s.spare
+	}
+	s.spare, s.spareAt = nil, s.now
+	fellows, rate, bytes := s.quickFellows()
+	if len(fellows) == 0 {
+		return nil
+	}
+	have := bitfield.New(s.cfg.Leaves)
+	for w := range have.Words() {
+		var word uint64
+		for _, p := range fellows {
+			word |= p.have.Word(w)
+		}
+		for word &= s.free.Word(w); word != 0; word &= word - 1 {
+			i := w<<6 + bits.TrailingZeros64(word)
+			have.Set(i)
+			bytes += s.cfg.Size(i)
+		}
+	}
+	if float64(bytes)/rate < spareTime.Seconds() {
+		s.spare = have
+	}
+	return s.spare
+}
+
+// quickFellows are those that may stand in for a seed, with what they send a
+// second together and what they owe already. One who has sent nothing yet is
+// taken to be as fast as the fastest, until its silence tells otherwise.
+func (s *Scheduler) quickFellows() (fellows []*peer, rate float64, owed int) {
+	var best float64
+	for _, p := range s.peers {
+		if p != nil && p.rate > 0 {
+			best = max(best, p.rate)
+		}
+	}
+	for _, p := range s.peers {
+		if p == nil || !p.fellow || p.choked || p.snubbed {
+			continue
+		}
+		speed := p.speed(s.now, windowMin)
+		if p.rate == 0 {
+			speed = min(max(speed, best), float64(windowMin)/max(p.silence(s.now).Seconds(), 1e-3))
+		}
+		if speed >= best/spareSlow {
+			fellows, rate, owed = append(fellows, p), rate+speed, owed+p.out
+		}
+	}
+	return fellows, rate, owed
+}
+
 // offers is the set of free leaves of a cell that p has, as bits of its word.
 func (s *Scheduler) offers(p *peer, cell int) uint64 {
 	at := cell * s.cell
 	mask := (^uint64(0) >> (64 - s.cell)) << (at & 63)
-	return s.free.Word(at>>6) & p.word(at>>6) & mask
+	return s.askable(p, at>>6) & mask
+}
+
+// askable is the set of free leaves, as bits of word w, that p has and is to
+// be asked for.
+func (s *Scheduler) askable(p *peer, w int) uint64 {
+	word := s.free.Word(w) & p.word(w)
+	if s.spared != nil {
+		word &^= s.spared.Word(w)
+	}
+	return word
 }
 
 // runFrom returns the first run in [from, to) that is free and that p has.
 func (s *Scheduler) runFrom(p *peer, from, to, budget int) (bitfield.Run, bool) {
 	to = min(to, s.cfg.Leaves)
 	for i := from; i < to; {
-		word := s.free.Word(i>>6) & p.word(i>>6) >> (i & 63) << (i & 63)
+		word := s.askable(p, i>>6) >> (i & 63) << (i & 63)
 		if word == 0 {
 			i = (i>>6 + 1) << 6
 			continue
@@ -113,7 +220,7 @@ func (s *Scheduler) runFrom(p *peer, from, to, budget int) (bitfield.Run, bool) 
 			break
 		}
 		r := bitfield.Run{First: i}
-		for i < to && s.free.Has(i) && p.has(i) && (r.Count == 0 || budget >= s.cfg.Size(i)) {
+		for i < to && s.free.Has(i) && p.has(i) && (r.Count == 0 || budget >= s.cfg.Size(i)) && len(p.queue)+r.Count < queueMax {
 			budget -= s.cfg.Size(i)
 			r.Count++
 			i++
@@ -126,6 +233,7 @@ func (s *Scheduler) runFrom(p *peer, from, to, budget int) (bitfield.Run, bool) 
 // pickInOrder takes the lowest free leaves from the reader's place on, then
 // those before it, never further than ReadAhead past what is missing.
 func (s *Scheduler) pickInOrder(p *peer, budget int) (bitfield.Run, bool) {
+	s.spared = nil
 	s.skipDone()
 	ahead, to := 0, s.head
 	for to < s.cfg.Leaves && ahead < ReadAhead {
@@ -191,53 +299,68 @@ func (s *Scheduler) lastFor(q, p *peer) (at int, eta time.Duration) {
 // stealAt takes the leaf at place k of from's queue if p gains enough by it.
 func (s *Scheduler) stealAt(p, from *peer, k int, eta time.Duration) bool {
 	leaf := int(from.queue[k])
-	size := s.cfg.Size(leaf)
-	mine := seconds(float64(p.out+size) / p.speed(s.now, size))
-	gain := moveGain
-	if k == 0 {
-		gain = dupGain
+	if k == 0 { // being sent
+		return s.gains(p, leaf, dupGain, eta) && s.askToo(p, leaf)
 	}
-	if float64(eta) < gain*float64(mine) || eta-mine < stealGain {
+	if !s.gains(p, leaf, moveGain, eta) {
 		return false
 	}
-	if k == 0 {
-		s.twice[leaf] = p.id
-	} else {
-		from.take(leaf)
-		from.out -= size
-		from.ended(s.now)
-		s.cancel(from.id, leaf)
-		s.first[leaf] = p.id
-	}
-	if len(p.queue) == 0 {
-		p.began(s.now)
-	}
-	p.queue = append(p.queue, int32(leaf))
-	p.out += size
-	p.asked.Set(leaf)
-	s.request(p.id, bitfield.Run{First: leaf, Count: 1})
+	from.take(leaf)
+	from.out -= s.cfg.Size(leaf)
+	from.ended(s.now)
+	s.cancel(from.id, leaf)
+	s.first[leaf] = p.id
+	s.enqueue(p, leaf)
 	return true
 }
 
-// stealUrgent takes over the leaf a sequential reader waits for when a slow
-// peer sits on it.
+// stealUrgent asks p too for the leaf a sequential reader has been waiting for,
+// when a slow peer sits on it.
 func (s *Scheduler) stealUrgent(p *peer) bool {
 	s.skipDone()
 	if s.head >= s.cfg.Leaves {
 		return false
 	}
+	if s.head != s.awaited {
+		s.awaited, s.awaitedAt = s.head, s.now
+	}
 	q := s.peer(s.first[s.head])
-	if q == nil || q == p || s.twice[s.head] != 0 || !p.has(s.head) {
+	if q == nil || q == p || s.twice[s.head] != 0 || !p.has(s.head) || s.now.Sub(s.awaitedAt) < headPatience {
 		return false
 	}
 	bytes := 0
-	for k, l := range q.queue {
+	for _, l := range q.queue {
 		bytes += s.cfg.Size(int(l))
 		if int(l) == s.head {
-			return s.stealAt(p, q, k, seconds(float64(bytes)/q.speed(s.now, s.cfg.Size(s.head))))
+			break
 		}
 	}
-	return false
+	return s.gains(p, s.head, dupGain, seconds(float64(bytes)/q.speed(s.now, s.cfg.Size(s.head)))) && s.askToo(p, s.head)
+}
+
+// gains reports whether p would send a leaf sooner by the factor than eta.
+func (s *Scheduler) gains(p *peer, leaf int, factor float64, eta time.Duration) bool {
+	size := s.cfg.Size(leaf)
+	mine := seconds(float64(p.out+size) / p.speed(s.now, size))
+	return float64(eta) >= factor*float64(mine) && eta-mine >= stealGain
+}
+
+// askToo asks p for a leaf that another is asked for already.
+func (s *Scheduler) askToo(p *peer, leaf int) bool {
+	s.twice[leaf] = p.id
+	s.enqueue(p, leaf)
+	return true
+}
+
+// enqueue requests one leaf of p.
+func (s *Scheduler) enqueue(p *peer, leaf int) {
+	if len(p.queue) == 0 {
+		p.began(s.now)
+	}
+	p.queue = append(p.queue, int32(leaf))
+	p.out += s.cfg.Size(leaf)
+	p.asked.Set(leaf)
+	s.request(p.id, bitfield.Run{First: leaf, Count: 1})
 }
 
 func seconds(s float64) time.Duration {

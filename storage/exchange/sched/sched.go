@@ -22,11 +22,19 @@ const (
 	windowMax  = 12 << 20
 	windowNew  = 2 << 20 // of a peer whose rate is not known; grows by what arrives
 
+	spareTime  = 5 * time.Second       // seeds are spared what fellows can send within this
+	spareFresh = 20 * time.Millisecond // the judgement holds for so long
+	spareSlow  = 4                     // a fellow this many times slower than the fastest does not count
+
 	rateInterval = 250 * time.Millisecond // a rate is sampled over at least this
 	rateKeep     = 0.6                    // share of the old rate in the new
 
 	snubAfter  = 10 * time.Second // silent with leaves outstanding: its leaves are given to others
 	stallAfter = 40 * time.Second // silent this long: dropped
+
+	// queueMax is how many leaves one peer may have outstanding, however small
+	// they are: a server refuses 8,192 runs, and each could be a run of its own.
+	queueMax = 4096
 
 	extraMax = 2 * windowMax // bytes of leaves that it was never asked for
 
@@ -36,6 +44,8 @@ const (
 	moveGain  = 1.5 // a waiting leaf moves to a peer that would deliver it this much sooner
 	dupGain   = 2.0 // one being sent is asked twice only for this gain
 	stealGain = 20 * time.Millisecond
+
+	headPatience = 300 * time.Millisecond // a sequential reader waits so long before a leaf is asked for twice
 
 	endgameTick = 50 * time.Millisecond // between two looks at who holds up the end
 
@@ -63,7 +73,9 @@ const (
 	Refused              // Peer, Run: it will not send these
 	Choked               // Peer has put our requests aside
 	Unchoked             // Peer takes requests
-	Seek                 // Run.First: a sequential reader moved here
+	Seek                 // Run.First: a reader moved here; from now on leaves come in order
+	Wanted               // Run: these are to be fetched too; none of them is verified
+	Unwanted             // Run: these need not be fetched after all
 )
 
 // Event is one thing that happened; Kind says which fields count.
@@ -73,6 +85,7 @@ type Event struct {
 	Run   bitfield.Run
 	Have  *bitfield.Bitfield // owned by the scheduler from now on
 	Bytes int
+	Name  uint64 // of Joined: a hash of who it is, the same on every peer
 }
 
 // Ask is a run requested of, or cancelled at, a peer.
@@ -103,6 +116,7 @@ type Config struct {
 	Size       func(leaf int) int // bytes; a leaf of unknown size may be any guess
 	Want       *bitfield.Bitfield // leaves to get; nil for all
 	Seed       uint64             // where in the root to begin among equally rare cells
+	Self       uint64             // a hash of who we are, as Event.Name is of others
 	Sequential bool               // lowest leaf first, ReadAhead at most
 }
 
@@ -114,10 +128,16 @@ type Scheduler struct {
 	first []Peer             // who was asked for a leaf, 0 for nobody
 	twice []Peer             // who was asked too, in the endgame
 
-	cell  int   // leaves a cell: a power of two ≤ 64
-	avail []int // per cell, leaf copies among peers that do not have everything
-	start int   // the cell to begin with
-	head  int   // sequential: leaves before this are done or not wanted
+	cell      int                // leaves a cell: a power of two ≤ 64
+	spare     *bitfield.Bitfield // what fellows will have sent within spareTime; nil for nothing
+	spareAt   time.Time          // when it was made
+	spared    *bitfield.Bitfield // spare while picking for a seed
+	avail     []int              // per cell, leaf copies among peers that do not have everything
+	start     int                // the cell to begin with
+	ranks     []uint8            // per cell, our place among the fellows for asking seeds; nil: to be made
+	head      int                // sequential: leaves before this are done or not wanted
+	awaited   int                // sequential: the leaf the reader waits for …
+	awaitedAt time.Time          // … since when
 
 	peers []*peer // by Peer; nil when gone
 	now   time.Time
@@ -126,7 +146,7 @@ type Scheduler struct {
 
 // New returns a scheduler with nobody to ask.
 func New(cfg Config) *Scheduler {
-	s := &Scheduler{cfg: cfg, first: make([]Peer, cfg.Leaves), twice: make([]Peer, cfg.Leaves)}
+	s := &Scheduler{cfg: cfg, awaited: -1, first: make([]Peer, cfg.Leaves), twice: make([]Peer, cfg.Leaves)}
 	if s.need = cfg.Want; s.need == nil {
 		s.need = bitfield.Full(cfg.Leaves)
 	}
@@ -146,6 +166,9 @@ func New(cfg Config) *Scheduler {
 
 // Left is how many wanted leaves are not verified yet.
 func (s *Scheduler) Left() int { return s.need.Count() }
+
+// Needs reports whether a leaf is wanted and not verified yet.
+func (s *Scheduler) Needs(leaf int) bool { return s.need.Has(leaf) }
 
 // Endgame reports that every needed leaf is here or asked of somebody.
 func (s *Scheduler) Endgame() bool { return s.free.Count() == 0 }
@@ -173,7 +196,7 @@ func (s *Scheduler) Step(now time.Time, ev Event) *Out {
 	s.out = Out{Drops: s.out.Drops[:0], Cancels: s.out.Cancels[:0], Asks: s.out.Asks[:0]}
 	p := s.peer(ev.Peer)
 	if ev.Kind == Joined {
-		p = s.join(ev.Peer, ev.Have)
+		p = s.join(ev.Peer, ev.Have, ev.Name)
 	}
 	fill := s.apply(p, ev)
 	s.judge()
@@ -214,7 +237,14 @@ func (s *Scheduler) apply(p *peer, ev Event) scope {
 		s.release(ev.Run)
 		return everyone
 	case Seek:
+		s.cfg.Sequential = true
 		s.head = ev.Run.First
+		return everyone
+	case Wanted:
+		s.want(ev.Run)
+		return everyone
+	case Unwanted:
+		s.unwant(ev.Run)
 		return everyone
 	}
 	if p == nil {
@@ -256,13 +286,14 @@ func (s *Scheduler) peer(id Peer) *peer {
 	return s.peers[id]
 }
 
-func (s *Scheduler) join(id Peer, have *bitfield.Bitfield) *peer {
+func (s *Scheduler) join(id Peer, have *bitfield.Bitfield, name uint64) *peer {
 	for len(s.peers) <= int(id) {
 		s.peers = append(s.peers, nil)
 	}
-	p := &peer{id: id, have: have, asked: bitfield.New(s.cfg.Leaves), last: s.now, mark: s.now, grown: windowNew}
+	p := &peer{id: id, name: name, have: have, fellow: have != nil, asked: bitfield.New(s.cfg.Leaves), last: s.now, mark: s.now, grown: windowNew}
 	s.peers[id] = p
 	if have != nil {
+		s.ranks = nil
 		for i := range s.cfg.Leaves {
 			if have.Has(i) {
 				s.avail[i/s.cell]++
@@ -273,10 +304,7 @@ func (s *Scheduler) join(id Peer, have *bitfield.Bitfield) *peer {
 }
 
 func (s *Scheduler) has(p *peer, r bitfield.Run) {
-	if p.have == nil {
-		return
-	}
-	for i := r.First; i < r.First+r.Count && i < s.cfg.Leaves; i++ {
+	for i := r.First; i < r.First+r.Count && i < s.cfg.Leaves && p.fellow; i++ {
 		if p.have.Set(i) {
 			s.avail[i/s.cell]++
 		}
@@ -286,12 +314,16 @@ func (s *Scheduler) has(p *peer, r bitfield.Run) {
 // leave forgets p and gives back what it was asked for.
 func (s *Scheduler) leave(p *peer) {
 	s.giveBack(p)
-	for i := 0; p.have != nil && i < s.cfg.Leaves; i++ {
+	s.peers[p.id] = nil
+	if !p.fellow {
+		return
+	}
+	s.ranks, s.spareAt = nil, time.Time{}
+	for i := range s.cfg.Leaves {
 		if p.have.Has(i) {
 			s.avail[i/s.cell]--
 		}
 	}
-	s.peers[p.id] = nil
 }
 
 func (s *Scheduler) drop(p *peer, why string, ban bool) {
@@ -354,14 +386,7 @@ func (s *Scheduler) verified(r bitfield.Run) {
 	for i := r.First; i < r.First+r.Count && i < s.cfg.Leaves; i++ {
 		s.need.Clear(i)
 		s.free.Clear(i)
-		for _, id := range [2]Peer{s.first[i], s.twice[i]} {
-			if p := s.peer(id); id != 0 && p != nil && p.take(i) {
-				p.out -= s.cfg.Size(i)
-				p.ended(s.now)
-				s.cancel(id, i)
-			}
-		}
-		s.first[i], s.twice[i] = 0, 0
+		s.recall(i)
 	}
 }
 
@@ -378,12 +403,12 @@ func (s *Scheduler) cancel(id Peer, leaf int) {
 func (s *Scheduler) refused(p *peer, r bitfield.Run) {
 	if p.have == nil {
 		p.have = bitfield.Full(s.cfg.Leaves)
-		for c := range s.avail {
-			s.avail[c] += min(s.cell, s.cfg.Leaves-c*s.cell)
-		}
 	}
 	for i := r.First; i < r.First+r.Count && i < s.cfg.Leaves; i++ {
-		if p.have.Clear(i) {
+		if !p.have.Clear(i) {
+			continue // nor was it asked for, then
+		}
+		if p.fellow {
 			s.avail[i/s.cell]--
 		}
 		if p.take(i) {
@@ -417,30 +442,44 @@ func (s *Scheduler) judge() {
 func (s *Scheduler) wake() time.Time {
 	var at time.Time
 	for _, p := range s.peers {
-		if p == nil || p.choked || (len(p.queue) == 0 && !p.snubbed) {
+		if p == nil || p.choked {
+			continue
+		}
+		if len(p.queue) == 0 && !p.snubbed {
+			if s.free.Count() > 0 && !p.fellow { // a seed that is spared: look again soon
+				at = earlierOf(at, s.now.Add(rateInterval))
+			}
 			continue
 		}
 		next := p.last.Add(snubAfter - p.waited)
 		if p.snubbed {
 			next = p.last.Add(stallAfter - p.waited)
 		}
-		if s.free.Count() == 0 { // endgame: estimates age
+		if s.free.Count() == 0 || s.cfg.Sequential { // estimates age, a reader waits
 			next = s.now.Add(endgameTick)
 		}
-		if at.IsZero() || next.Before(at) {
-			at = next
-		}
+		at = earlierOf(at, next)
 	}
 	return at
 }
 
+// earlierOf is the earlier of two times, where zero is none.
+func earlierOf(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // peer is what is known of one who serves.
 type peer struct {
-	id    Peer
-	have  *bitfield.Bitfield // nil: everything
-	queue []int32            // leaves asked for and not arrived, in the order asked
-	out   int                // their bytes
-	asked *bitfield.Bitfield // leaves asked for that have not come, cancelled or not
+	id     Peer
+	name   uint64
+	have   *bitfield.Bitfield // nil: everything
+	fellow bool               // joined without everything: a downloader like us
+	queue  []int32            // leaves asked for and not arrived, in the order asked
+	out    int                // their bytes
+	asked  *bitfield.Bitfield // leaves asked for that have not come, cancelled or not
 
 	rate  float64   // bytes/s, smoothed; 0 unknown
 	fresh int       // bytes since mark
@@ -449,8 +488,8 @@ type peer struct {
 	// waited is the silence before last, while leaves were outstanding that others
 	// then sent: without it, one who never answers would look new with every ask.
 	waited time.Duration
-	grown int       // window while the rate is unknown
-	extra int       // bytes that came unasked
+	grown  int // window while the rate is unknown
+	extra  int // bytes that came unasked
 
 	choked, snubbed bool
 }

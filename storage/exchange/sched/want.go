@@ -1,0 +1,38 @@
+package sched
+
+import "github.com/shoal-os/shoal/storage/chunk/bitfield"
+
+// want adds leaves to what is to be fetched. The caller leaves out those that
+// are verified already.
+func (s *Scheduler) want(r bitfield.Run) {
+	for i := r.First; i < r.First+r.Count && i < s.cfg.Leaves; i++ {
+		if s.need.Set(i) && s.first[i] == 0 {
+			s.free.Set(i)
+		}
+	}
+}
+
+// unwant takes leaves off what is to be fetched. Those that were asked for are
+// cancelled; those that have arrived are verified all the same.
+func (s *Scheduler) unwant(r bitfield.Run) {
+	for i := r.First; i < r.First+r.Count && i < s.cfg.Leaves; i++ {
+		if !s.need.Has(i) || (!s.free.Has(i) && s.first[i] == 0) {
+			continue // done, or here and on its way to be verified
+		}
+		s.need.Clear(i)
+		s.free.Clear(i)
+		s.recall(i)
+	}
+}
+
+// recall cancels a leaf with everybody who was asked for it.
+func (s *Scheduler) recall(leaf int) {
+	for _, id := range [2]Peer{s.first[leaf], s.twice[leaf]} {
+		if p := s.peer(id); id != 0 && p != nil && p.take(leaf) {
+			p.out -= s.cfg.Size(leaf)
+			p.ended(s.now)
+			s.cancel(id, leaf)
+		}
+	}
+	s.first[leaf], s.twice[leaf] = 0, 0
+}
