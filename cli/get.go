@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/shoal-os/shoal/node/api/client"
+	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/spf13/cobra"
+)
+
+func newGet(a *app) *cobra.Command {
+	var flags peerFlags
+	var output string
+	var force bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "get LINK",
+		Short: "Fetch what a link or a CID names",
+		Long: "Fetches a file or folder from everyone who has it, verifies every byte, and prints\n" +
+			"where it is. Put a link into quotes: it holds ? and &. It is saved under the name in\n" +
+			"the link, in the current folder, unless -o says otherwise; a destination that ends\n" +
+			"with / and is a folder keeps the link's name inside it. What was verified is kept\n" +
+			"when get is interrupted, and the same command goes on from there. The running peer\n" +
+			"fetches, and seeds what it has; with none running, this command is one itself.",
+		Example: "  shoal get 'shoal:bafy…?n=photos'\n  shoal get bafy… -o photos --timeout 10m",
+		Args:    argsRange(1, 1, "link"),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			req, err := getRequest(args[0], output)
+			if err != nil {
+				return err
+			}
+			if cutOff(args[0]) {
+				a.notef("note: if your shell cut the link at its first &, run this again with the link in quotes")
+			}
+			req.Force, req.Timeout = force, timeout.Seconds()
+			if timeout < 0 {
+				return usagef("", "a timeout cannot be negative")
+			}
+			s, err := a.join(cmd.Context(), flags.config(a))
+			if err != nil {
+				return err
+			}
+			defer closeSession(s, &err)
+			return a.get(cmd.Context(), s, req)
+		},
+	}
+	flags.add(cmd.Flags())
+	cmd.Flags().StringVarP(&output, "output", "o", "", "where to save it")
+	cmd.Flags().BoolVar(&force, "force", false, "replace what is at the destination")
+	cmd.Flags().DurationVar(&timeout, "timeout", 60*time.Second, "give up when nothing arrived for this long")
+	return cmd
+}
+
+// getRequest checks link and destination before anything is started for them.
+func getRequest(arg, output string) (client.GetRequest, error) {
+	link, err := chunk.ParseLink(arg)
+	if err != nil {
+		hint := "a link looks like shoal:bafy…?n=NAME and needs quotes in most shells; a bare CID works too"
+		if _, statErr := os.Lstat(arg); statErr == nil {
+			hint = "that is a path on this machine: `shoal share` makes a link to it"
+		}
+		return client.GetRequest{}, usagef(hint, "%s", clean(err.Error()))
+	}
+	dest, err := destination(output, fileName(link))
+	return client.GetRequest{Link: link.String(), Dest: dest}, err
+}
+
+// cutOff tells whether a link looks as if a shell took its first & for its own:
+// our links have a size after the name.
+func cutOff(arg string) bool {
+	_, query, ok := strings.Cut(arg, "?")
+	return ok && strings.HasPrefix(query, "n=") && !strings.Contains(query, "&")
+}
+
+// destination is the absolute path that output and a link's name come to.
+func destination(output, name string) (string, error) {
+	dest := output
+	switch {
+	case output == "":
+		dest = name
+	case os.IsPathSeparator(output[len(output)-1]):
+		if info, err := os.Stat(output); err == nil && info.IsDir() {
+			dest = filepath.Join(output, name)
+		}
+	}
+	dest, err := filepath.Abs(dest)
+	if err != nil {
+		return "", fmt.Errorf("get: %w", err)
+	}
+	return dest, nil
+}
+
+// fileName makes a file's name of a link's, which a stranger wrote: nothing
+// that leads elsewhere, that hides the file, or that a later command could take
+// for a flag. Without a usable name it is the CID.
+func fileName(link chunk.Link) string {
+	name := strings.Map(func(r rune) rune {
+		if r == '/' || r == '\\' {
+			return '_'
+		}
+		return r
+	}, clean(link.Name))
+	name = strings.TrimLeft(strings.TrimSpace(name), ".-")
+	name = strings.TrimSpace(name)
+	if chunk.CheckName(name, runtime.GOOS) != nil {
+		return link.Root.String()
+	}
+	return name
+}
+
+func (a *app) get(ctx context.Context, s *session, req client.GetRequest) error {
+	v := a.newView(filepath.Base(req.Dest))
+	result, err := s.Get(ctx, req, v.update)
+	v.end()
+	if err != nil {
+		return a.getFailure(ctx, err)
+	}
+	for _, b := range result.Banned {
+		a.notef("dropped peer %s: %s", b.ID, clean(b.Why))
+	}
+	if a.json {
+		return a.printJSON(result)
+	}
+	a.notef("%s", summary(result))
+	_, err = fmt.Fprintln(a.out, result.Path)
+	return err
+}
+
+// getFailure adds to an interruption what becomes of the bytes.
+func (a *app) getFailure(ctx context.Context, err error) error {
+	var sig interrupted
+	if isCanceled(err) && errors.As(context.Cause(ctx), &sig) {
+		a.notef("interrupted: what was verified is kept, and the same command goes on from there")
+	}
+	return err
+}
+
+// summary words how a get went.
+func summary(r client.GetResult) string {
+	elapsed := time.Duration(r.Elapsed * float64(time.Second))
+	text := fmt.Sprintf("%s in %s", bytesText(r.Size), elapsed.Round(10*time.Millisecond))
+	if r.Fetched > 0 {
+		text += fmt.Sprintf(", %s fetched", bytesText(r.Fetched))
+		if r.Elapsed > 0 {
+			text += " at " + rateText(float64(r.Fetched)/r.Elapsed)
+		}
+		text += " from " + plural(len(r.Providers), "peer")
+	}
+	if r.Reused > 0 {
+		text += fmt.Sprintf(", %s already here", bytesText(r.Reused))
+	}
+	return text
+}

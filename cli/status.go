@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/shoal-os/shoal/node/api/client"
+	"github.com/spf13/cobra"
+)
+
+func newStatus(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show how the running peer is doing",
+		Args:  argsRange(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			s, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.printStatus(s)
+		},
+	}
+}
+
+func (a *app) printStatus(s client.Status) error {
+	if a.json {
+		return a.printJSON(s)
+	}
+	lan := "on"
+	if !s.LAN {
+		lan = "off"
+	}
+	rows := [][]string{
+		{"name", clean(s.Name)},
+		{"id", s.ID},
+		{"home", clean(s.Home)},
+		{"api", s.API},
+		{"running", fmt.Sprintf("%s, process %d, version %s", durationText(time.Since(s.Started)), s.PID, s.Version)},
+	}
+	rows = append(rows, column("addresses", s.Addrs, "none")...)
+	rows = append(rows,
+		[]string{"lan", lan},
+		[]string{"dht", plural(s.Table, "peer") + " in the table"},
+		[]string{"shares", fmt.Sprintf("%d, %s; %s uploaded", s.Shares, bytesText(s.Shared), bytesText(s.Uploaded))},
+		[]string{"fetching", fmt.Sprint(s.Fetching)},
+	)
+	var peers []string
+	for _, p := range s.Peers {
+		for _, path := range p.Paths {
+			peers = append(peers, pathText(p.ID, path))
+		}
+	}
+	rows = append(rows, column("peers", peers, "none connected")...)
+	return table(a.out, rows)
+}
+
+func pathText(id string, p client.Path) string {
+	text := fmt.Sprintf("%s  %s  %s", id, p.Transport, p.Scope)
+	if p.RTT > 0 {
+		text += fmt.Sprintf("  %.1f ms", p.RTT)
+	}
+	if p.Limited {
+		text += "  limited by its relay"
+	}
+	return text + "  " + clean(p.Remote)
+}
+
+// column is a row for each value, the name beside the first.
+func column(name string, values []string, none string) [][]string {
+	if len(values) == 0 {
+		return [][]string{{name, none}}
+	}
+	var rows [][]string
+	for _, v := range values {
+		rows = append(rows, []string{name, v})
+		name = ""
+	}
+	return rows
+}

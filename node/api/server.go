@@ -1,0 +1,87 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/shoal-os/shoal/node/api/client"
+	"golang.org/x/net/netutil"
+)
+
+const (
+	headerTimeout   = 5 * time.Second
+	headerBytesMax  = 16 << 10
+	connectionsMax  = 64
+	shutdownTimeout = 3 * time.Second
+)
+
+// Config of a [Server].
+type Config struct {
+	Home    string  // the peer's folder; must exist
+	Network Network // zero: the system's own, see NetworkDefault
+	// Unlisted keeps home/api.json as it is: only who was told the endpoint
+	// finds the server.
+	Unlisted bool
+}
+
+// Server is a running API.
+type Server struct {
+	home   string
+	door   *door
+	http   *http.Server
+	cancel context.CancelFunc
+	served chan struct{}
+}
+
+// Serve opens the API of p and lists it in home/api.json. The caller holds the
+// home's lock, so an older file or socket belongs to a peer that is gone.
+func Serve(cfg Config, p Peer) (*Server, error) {
+	d, err := openDoor(cfg.Home, cfg.Network)
+	if err != nil {
+		return nil, err
+	}
+	if !cfg.Unlisted {
+		if err := d.endpoint.Write(cfg.Home); err != nil {
+			d.close()
+			return nil, err
+		}
+		d.remove = slices.Insert(d.remove, 0, filepath.Join(cfg.Home, client.EndpointFile))
+	}
+	handler, _ := newHandler(p)
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Server{home: cfg.Home, door: d, cancel: cancel, served: make(chan struct{})}
+	s.http = &http.Server{
+		Handler:           guard(d.endpoint, handler),
+		ReadHeaderTimeout: headerTimeout,
+		MaxHeaderBytes:    headerBytesMax,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	go func() {
+		defer close(s.served)
+		_ = s.http.Serve(netutil.LimitListener(d.Listener, connectionsMax))
+	}()
+	return s, nil
+}
+
+// Endpoint returns where the API listens.
+func (s *Server) Endpoint() client.Endpoint { return s.door.endpoint }
+
+// Close cancels what is under way, lets the answers out, and removes
+// home/api.json and the socket.
+func (s *Server) Close() error {
+	s.door.unlist()
+	s.cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.http.Close()
+	}
+	<-s.served
+	return errors.Join(err, s.door.close())
+}
