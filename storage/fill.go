@@ -309,6 +309,7 @@ func (f *filler) target() (*block.Root, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.copy = c
+	f.broadcast()
 	return c, nil
 }
 

@@ -25,6 +25,10 @@ type GetOptions struct {
 	Force      bool          // replace what stands there
 	Timeout    time.Duration // give up when nothing came for so long; 0: TimeoutDefault, negative: never
 	Sequential bool          // in order, so that it can be read meanwhile
+	// Only are patterns (see CheckPatterns) that choose files and whole folders;
+	// empty for all. What they choose stands at Dest alone; a later Get of more of
+	// the same root to the same Dest goes on from it.
+	Only []string
 }
 
 // GetResult says what a get did.
@@ -72,6 +76,10 @@ func (s *Storage) Get(ctx context.Context, link chunk.Link, opt GetOptions, prog
 	if g.root != nil {
 		i := g.root.Info()
 		g.result.Size, g.result.Files = i.Size, i.Files
+		if g.chosen != nil {
+			i.Size = g.chosen.bytes
+			g.result.Size, g.result.Files = g.chosen.bytes, g.chosen.files
+		}
 		if err == nil {
 			g.result.Reused = max(0, i.Size-g.result.Fetched)
 		}
@@ -93,15 +101,22 @@ type getting struct {
 	dest     string
 	progress func(Progress)
 	root     *block.Root
+	chosen   *selection // of opt.Only, once the tree is known; nil for all
 	result   GetResult
 }
 
 func (g *getting) run(ctx context.Context) error {
+	if err := CheckPatterns(g.opt.Only); err != nil {
+		return err
+	}
 	if err := writable(filepath.Dir(g.dest)); err != nil {
 		return err
 	}
 	old, ok := g.s.store.Root(g.link.Root)
 	if !ok {
+		if done, err := g.rawThere(ctx); done || err != nil {
+			return err
+		}
 		return g.fetch(ctx, nil)
 	}
 	err := g.goOn(ctx, old)
@@ -118,6 +133,11 @@ func (g *getting) run(ctx context.Context) error {
 
 // goOn starts from what an earlier record says is here.
 func (g *getting) goOn(ctx context.Context, old *block.Root) error {
+	if tree, err := old.Tree(); err != nil {
+		return err
+	} else if err := g.choose(tree); err != nil {
+		return err
+	}
 	i := old.Info()
 	switch {
 	case i.State != block.Partial:
@@ -126,6 +146,10 @@ func (g *getting) goOn(ctx context.Context, old *block.Root) error {
 		return g.moveOn(ctx, old)
 	case !exists(i.PartialPath):
 		return g.lost(ctx, old)
+	case i.Placed:
+		if done, err := g.reopen(old); done || err != nil {
+			return err
+		}
 	}
 	if err := g.trust(ctx, old); err != nil {
 		return err
@@ -171,6 +195,23 @@ func treeOf(r *block.Root) (tree *chunk.Tree, nodes [][]byte, err error) {
 	return tree, nodes, err
 }
 
+// rawThere looks whether the destination holds a root that needs no tree to be
+// compared with: then nobody has to be asked.
+func (g *getting) rawThere(ctx context.Context) (bool, error) {
+	if !g.link.Root.IsRaw() || !exists(g.dest) {
+		return false, nil
+	}
+	tree, err := chunk.NewWalker(g.link.Root, chunk.Limits{}).Tree()
+	if err != nil {
+		return false, err
+	}
+	err = g.identical(ctx, tree, nil)
+	if errors.Is(err, errThere) {
+		return true, nil
+	}
+	return false, err
+}
+
 // fetch gets what is missing from the network, into a partial that is there
 // already or one that is begun when the tree is known, and puts it in place.
 func (g *getting) fetch(ctx context.Context, into *block.Root) error {
@@ -206,7 +247,7 @@ func (g *getting) receive(ctx context.Context, into *block.Root) error {
 	}
 	rep, err := g.s.swarm.Fetch(ctx, exchange.Job{
 		Root: g.link.Root, From: from, Into: into, Begin: g.begin, Timeout: max(0, g.opt.Timeout),
-		Sequential: g.opt.Sequential,
+		Sequential: g.opt.Sequential, Want: g.want(),
 		Progress: func(p exchange.Progress) {
 			g.progress(Progress{Phase: string(p.Phase), Done: p.Done, Total: p.Total, Peers: p.Peers, Rate: p.Rate})
 		},
@@ -232,12 +273,19 @@ func (g *getting) begin(ctx context.Context, tree *chunk.Tree, nodes [][]byte) (
 	if err := checkNames(tree); err != nil {
 		return nil, err
 	}
+	if err := g.choose(tree); err != nil {
+		return nil, err
+	}
+	need := tree.Size
+	if g.chosen != nil {
+		need = g.chosen.bytes
+	}
 	if exists(g.dest) {
 		if err := g.identical(ctx, tree, nodes); err != nil {
 			return nil, err
 		}
 	}
-	if err := checkSpace(filepath.Dir(g.dest), tree.Size); err != nil {
+	if err := checkSpace(filepath.Dir(g.dest), need); err != nil {
 		return nil, err
 	}
 	r, err := g.s.store.Begin(tree, nodes, g.name(), g.dest)
@@ -263,6 +311,12 @@ func (g *getting) name() string {
 // identical returns errThere, after recording it, if the destination holds the
 // tree already; nil if it may be replaced; ErrExists otherwise.
 func (g *getting) identical(ctx context.Context, tree *chunk.Tree, nodes [][]byte) error {
+	if g.chosen != nil { // what was chosen before is told by its record
+		if g.opt.Force {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", g.dest, ErrExists)
+	}
 	same, err := matches(ctx, g.dest, tree, func(done int64) {
 		g.progress(Progress{Phase: "verifying", Done: done, Total: tree.Size})
 	})
@@ -285,7 +339,7 @@ func (g *getting) identical(ctx context.Context, tree *chunk.Tree, nodes [][]byt
 }
 
 func (g *getting) finish(r *block.Root) error {
-	if err := r.Finish(g.opt.Force); err != nil {
+	if err := g.put(r); err != nil {
 		return err
 	}
 	g.s.seed(r.CID())
@@ -323,7 +377,7 @@ func (g *getting) fromLocal(ctx context.Context, old *block.Root) error {
 	missing, err := g.copyLeaves(ctx, old, r)
 	if err == nil && missing == 0 {
 		g.root = r
-		err = r.Finish(g.opt.Force)
+		err = g.put(r)
 		return errors.Join(err, g.s.store.Discard(r))
 	}
 	if err := errors.Join(err, g.s.store.Discard(r)); err != nil {
@@ -345,7 +399,7 @@ func (g *getting) moveOn(ctx context.Context, old *block.Root) error {
 	if _, err := g.copyLeaves(ctx, old, r); err != nil {
 		return err
 	}
-	if i := old.Info(); i.State == block.Partial && i.Path != g.dest {
+	if i := old.Info(); i.State == block.Partial && !i.Placed && i.Path != g.dest && (g.chosen == nil || g.s.cached(i)) {
 		// All that was good in it is in the new one, and no record tells of it any more.
 		if err := os.RemoveAll(i.PartialPath); err != nil {
 			g.s.log.Warn("a partial was left behind", "path", i.PartialPath, "err", err)
@@ -387,7 +441,7 @@ func (g *getting) enoughSpace(r *block.Root) error {
 	}
 	var missing int64
 	for i := range tree.Leaves {
-		if !r.Has(i) {
+		if !r.Has(i) && g.wants(i) {
 			missing += max(0, int64(tree.Leaves[i].Size))
 		}
 	}

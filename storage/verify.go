@@ -88,6 +88,9 @@ func (g *getting) copyLeaves(ctx context.Context, from, to *block.Root) (missing
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
+		if !g.wants(i) {
+			continue
+		}
 		data, err := rd.ReadLeaf(i, buf[:0])
 		if err != nil || sha256.Sum256(data) != tree.Leaves[i].CID.Sum {
 			missing++

@@ -200,7 +200,7 @@ func (s *Store) Discard(r *Root) error {
 	r.close()
 	var err error
 	i := r.Info()
-	if i.State == Partial {
+	if i.State == Partial && !i.Placed {
 		err = os.RemoveAll(i.PartialPath)
 	}
 	s.mu.Lock()

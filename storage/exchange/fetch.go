@@ -243,10 +243,6 @@ func (j *job) run() error {
 		if err := j.begin(j.spec.Into); err != nil {
 			return err
 		}
-	} else if j.spec.Root.IsRaw() {
-		if err := j.treeDone(); err != nil {
-			return err
-		}
 	}
 	tick := time.NewTicker(housekeeping)
 	defer tick.Stop()
@@ -290,6 +286,7 @@ func (j *job) take(n note) error {
 		j.found(n.info, n.via)
 	case noteDialed:
 		j.dialed(n)
+		return j.rawRoot()
 	case noteNode:
 		return j.node(n)
 	case noteTreeEnd:

@@ -26,7 +26,9 @@ type treeState struct {
 }
 
 // needsTree reports that the tree is missing and nobody is sending it.
-func (j *job) needsTree() bool { return j.sched == nil && j.treeFrom == "" }
+func (j *job) needsTree() bool {
+	return j.sched == nil && j.treeFrom == "" && !j.spec.Root.IsRaw()
+}
 
 // claimTree says whether the peer about to be dialled is to be asked for the tree.
 func (j *job) claimTree(p peer.ID, now time.Time) bool {
@@ -106,8 +108,18 @@ func (j *job) treeEnd(s *session) error {
 	if j.sched != nil || s.peer != j.treeFrom || j.sessions[s.id] != s {
 		return nil
 	}
+	s.sendsTree.Store(false)
 	if _, more := j.walker.Next(); more {
 		j.hangUp(s, "sent an incomplete tree", true)
+		return nil
+	}
+	return j.treeDone()
+}
+
+// rawRoot begins on a root that is a leaf itself, and has no tree, as soon as
+// somebody serves it: before that there should be no trace of it on the disk.
+func (j *job) rawRoot() error {
+	if j.sched != nil || !j.spec.Root.IsRaw() || len(j.sessions) == 0 {
 		return nil
 	}
 	return j.treeDone()
