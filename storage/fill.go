@@ -31,6 +31,7 @@ type filler struct {
 	s     *Storage
 	root  chunk.CID
 	name  string
+	web   []string
 	from  []peer.AddrInfo
 	opt   OpenOptions
 	wants chan struct{} // holds a token when a reader misses something
@@ -67,7 +68,7 @@ func (fs *fillers) join(s *Storage, link chunk.Link, opt OpenOptions) (*filler, 
 	f := fs.open[link.Root]
 	if f == nil {
 		f = &filler{
-			s: s, root: link.Root, name: link.Name, from: from, opt: opt,
+			s: s, root: link.Root, name: link.Name, web: link.Web, from: from, opt: opt,
 			wants: make(chan struct{}, 1), ended: make(chan struct{}), news: make(chan struct{}),
 		}
 		f.ctx, f.stop = context.WithCancel(s.ctx)
@@ -267,7 +268,7 @@ func (f *filler) fetch(ctx context.Context) error {
 	}
 	_, err = f.s.swarm.Fetch(ctx, exchange.Job{
 		Root: f.root, From: f.from, Into: into, Begin: f.beginCached,
-		Timeout: max(0, f.opt.Timeout), Sequential: true, OnDemand: true,
+		Timeout: max(0, f.opt.Timeout), Sequential: true, OnDemand: true, Web: f.web,
 		Progress: func(p exchange.Progress) {
 			f.opt.Progress(Progress{Phase: string(p.Phase), Done: p.Done, Total: -1, Peers: p.Peers, Rate: p.Rate})
 		},

@@ -29,6 +29,9 @@ type GetOptions struct {
 	// empty for all. What they choose stands at Dest alone; a later Get of more of
 	// the same root to the same Dest goes on from it.
 	Only []string
+	// WebPrivate lets web seeds of the link be at addresses that are not public.
+	WebPrivate bool
+	Limit      Limit // when what was fetched will have been seeded enough; zero changes nothing
 }
 
 // GetResult says what a get did.
@@ -43,6 +46,7 @@ type GetResult struct {
 	Elapsed time.Duration
 	Sources []exchange.Source
 	Banned  []exchange.Banned
+	Web     []exchange.WebSource
 }
 
 // Get fetches what link names to opt.Dest, verified, from every provider at
@@ -70,7 +74,9 @@ func (s *Storage) Get(ctx context.Context, link chunk.Link, opt GetOptions, prog
 	defer s.fillers.hold(link.Root)()
 	g := &getting{s: s, link: link, opt: opt, dest: dest, progress: progress}
 	start := time.Now()
-	err = g.run(ctx)
+	if err = g.run(ctx); err == nil {
+		err = g.settle()
+	}
 	g.result.Elapsed = time.Since(start)
 	g.result.Root, g.result.Path = link.Root, dest
 	if g.root != nil {
@@ -88,6 +94,25 @@ func (s *Storage) Get(ctx context.Context, link chunk.Link, opt GetOptions, prog
 		return g.result, fmt.Errorf("storage: get: %w", err)
 	}
 	return g.result, nil
+}
+
+// settle notes in the finished record what the link and the options say of it.
+func (g *getting) settle() error {
+	var good []string
+	for _, w := range g.result.Web {
+		if w.Why == "" {
+			good = append(good, w.URL)
+		}
+	}
+	if r, ok := g.s.store.Root(g.link.Root); ok && len(good) > 0 {
+		if err := r.SetWeb(good); err != nil {
+			return err
+		}
+	}
+	if !g.opt.Limit.Set() {
+		return nil
+	}
+	return g.s.SetLimit(g.link.Root, g.opt.Limit)
 }
 
 // errThere ends a get whose destination holds the content already.
@@ -109,8 +134,10 @@ func (g *getting) run(ctx context.Context) error {
 	if err := CheckPatterns(g.opt.Only); err != nil {
 		return err
 	}
-	if err := writable(filepath.Dir(g.dest)); err != nil {
-		return err
+	if !exists(g.dest) { // what stands there may be what is wanted, and then nothing is written
+		if err := writable(filepath.Dir(g.dest)); err != nil {
+			return err
+		}
 	}
 	old, ok := g.s.store.Root(g.link.Root)
 	if !ok {
@@ -248,13 +275,14 @@ func (g *getting) receive(ctx context.Context, into *block.Root) error {
 	rep, err := g.s.swarm.Fetch(ctx, exchange.Job{
 		Root: g.link.Root, From: from, Into: into, Begin: g.begin, Timeout: max(0, g.opt.Timeout),
 		Sequential: g.opt.Sequential, Want: g.want(),
+		Web: g.link.Web, WebPrivate: g.opt.WebPrivate,
 		Progress: func(p exchange.Progress) {
 			g.progress(Progress{Phase: string(p.Phase), Done: p.Done, Total: p.Total, Peers: p.Peers, Rate: p.Rate})
 		},
 	})
 	g.result.Fetched += rep.Fetched
 	g.result.Wasted += rep.Wasted
-	g.result.Sources, g.result.Banned = rep.Sources, rep.Banned
+	g.result.Sources, g.result.Banned, g.result.Web = rep.Sources, rep.Banned, rep.Web
 	return err
 }
 

@@ -151,13 +151,13 @@ func hashAll(ctx context.Context, path string, items []item, progress func(done 
 	}
 	h.cids = make([]chunk.CID, total)
 	stop := every(progressPeriod, func() { progress(h.done.Load()) })
-	defer stop()
 	var wg sync.WaitGroup
 	errs := make([]error, runtime.GOMAXPROCS(0))
 	for w := range errs {
 		wg.Go(func() { errs[w] = h.work(ctx) })
 	}
 	wg.Wait()
+	stop() // progress is called by one goroutine at a time
 	progress(h.done.Load())
 	return h.cids, errors.Join(errs...)
 }

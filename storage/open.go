@@ -95,6 +95,24 @@ func (c *Content) awaitSize(ctx context.Context) error {
 	return ErrClosed // it was taken away in this moment
 }
 
+// Holds reports whether a root's tree is here, so that opening it takes nothing
+// from the network.
+func (s *Storage) Holds(root chunk.CID) bool {
+	_, ok := s.store.Root(root)
+	return ok
+}
+
+// Name is what the link or the record calls the root; "" if neither does.
+func (c *Content) Name() string {
+	if c.fill.name != "" {
+		return c.fill.name
+	}
+	if r, ok := c.fill.s.store.Root(c.fill.root); ok && r.Info().Name != c.fill.root.String() {
+		return r.Info().Name
+	}
+	return ""
+}
+
 // Root names the content.
 func (c *Content) Root() chunk.CID { return c.tree.Root }
 

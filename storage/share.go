@@ -17,6 +17,10 @@ const progressPeriod = 200 * time.Millisecond
 // ShareOptions changes how a path is shared. The zero value is the default.
 type ShareOptions struct {
 	Name string // what the link calls it; "" is the path's last element
+	// Web are URLs where the same bytes lie too, given by the person at this
+	// machine; they go into the link. For single files only.
+	Web   []string
+	Limit Limit // when it will have been seeded enough
 }
 
 // Share hashes the file or folder at path on all cores and serves it from
@@ -41,7 +45,15 @@ func (s *Storage) Share(ctx context.Context, path string, opt ShareOptions, prog
 	if err != nil {
 		return Share{}, fmt.Errorf("storage: share: %w", err)
 	}
+	if x.Web = opt.Web; len(opt.Web) > 0 {
+		if err := checkWebSeeds(ctx, opt.Web, x); err != nil {
+			return Share{}, fmt.Errorf("storage: share: %w", err)
+		}
+	}
 	r, err := s.store.AddIndexed(x)
+	if err == nil {
+		err = s.SetLimit(r.CID(), opt.Limit)
+	}
 	if err != nil {
 		return Share{}, fmt.Errorf("storage: share: %w", err)
 	}

@@ -69,6 +69,7 @@ type Storage struct {
 	closed  bool
 	getting map[chunk.CID]bool // roots that a Get works on
 	fillers fillers
+	limits  limits
 }
 
 // Open opens the store in cfg.Dir and serves what it holds.
@@ -101,8 +102,17 @@ func Open(cfg Config) (*Storage, error) {
 	s.swarm = exchange.New(swarmCfg)
 	for _, r := range store.Roots() {
 		s.seed(r.CID())
-		if i := r.Info(); i.State == block.Complete && !r.Trusted() {
+		switch {
+		case !r.NeedsSync():
+		case r.Trusted():
+			s.syncLater(r)
+		default:
 			s.tasks.Go(func() { s.recheckComplete(r) })
+		}
+	}
+	for _, r := range store.Roots() {
+		if r.Limit().Set() {
+			s.watch(r)
 		}
 	}
 	return s, nil
@@ -177,6 +187,8 @@ type Share struct {
 	Uploaded int64 // bytes served since the peer started
 	Peers    int   // that are asking for it now
 	Skipped  []string
+	Web      []string // URLs where its bytes lie too
+	Limit    Limit    // when it has been seeded enough
 }
 
 // checkedFiles bounds how many files one listing looks at to see whether they
@@ -206,6 +218,7 @@ func (s *Storage) describe(r *block.Root) Share {
 		Root: i.Root, Name: i.Name, Size: i.Size, Files: i.Files, Path: i.Path, State: Seeding, Problem: i.Problem,
 		Have: int64(i.HaveLeaves), Leaves: int64(i.Leaves),
 		Added: i.Added, Uploaded: r.Uploaded.Load(), Peers: s.swarm.Serving(i.Root),
+		Web: i.Web, Limit: s.limits.progress(r),
 	}
 	switch {
 	case s.cached(i):
@@ -248,11 +261,20 @@ type Progress struct {
 	Note        string
 }
 
+// syncDelay lets a burst of downloads pass, and a peer that lives for one
+// download end, before the disk is made busy.
+const syncDelay = 5 * time.Second
+
 // syncLater has finished files written to the disk itself, in the background:
 // a reboot then need not read them again. It does not hold Close back.
 func (s *Storage) syncLater(r *block.Root) {
 	path := filepath.Dir(r.Info().Path)
 	go func() {
+		select {
+		case <-time.After(syncDelay):
+		case <-s.ctx.Done():
+			return // the next start finds it unsynced, and believed while this boot lasts
+		}
 		if err := block.SyncDisk(path); err != nil {
 			s.log.Debug("sync", "path", path, "err", err)
 			return

@@ -29,7 +29,12 @@ type testPeer struct {
 
 func newPeer(t testing.TB) *testPeer {
 	t.Helper()
-	home := t.TempDir()
+	return startPeer(t, t.TempDir(), nil)
+}
+
+// startPeer starts a peer with its home at a path; change may alter its config.
+func startPeer(t testing.TB, home string, change func(*Config)) *testPeer {
+	t.Helper()
 	id, err := ident.LoadOrCreate(home, "test")
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +43,11 @@ func newPeer(t testing.TB) *testPeer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(Config{Dir: filepath.Join(home, "store"), Host: h})
+	cfg := Config{Dir: filepath.Join(home, "store"), Host: h}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

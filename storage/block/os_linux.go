@@ -2,8 +2,10 @@ package block
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,7 +14,8 @@ import (
 var bootID = sync.OnceValue(func() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return unknownBoot
+		// Different in every process: nothing unsynced is believed unread.
+		return unknownBoot + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	}
 	return strings.TrimSpace(string(id))
 })

@@ -43,6 +43,9 @@ type meta struct {
 	Added   time.Time `json:"added"`
 	// Placed: a partial under its own name, see Place.
 	Placed bool `json:"placed,omitempty"`
+	// Web are URLs where the bytes lie too, for the links that are made of it.
+	Web   []string `json:"web,omitempty"`
+	Limit *Limit   `json:"limit,omitempty"`
 	// Boot is the boot of the machine under which the bytes were last written
 	// without being synced; empty once they are known to be on the disk.
 	Boot string `json:"boot,omitempty"`

@@ -64,7 +64,8 @@ type Info struct {
 	Added       time.Time
 	Problem     string // what is wrong, in words; "" when nothing is
 	PartialPath string // where the partial lies; "" unless Partial
-	Placed      bool   // a partial folder that holds all that was chosen of it, see Place
+	Web         []string
+	Placed      bool // a partial folder that holds all that was chosen of it, see Place
 }
 
 // Info returns a snapshot of the record.
@@ -74,6 +75,7 @@ func (r *Root) Info() Info {
 	i := Info{
 		Root: r.meta.Root, Name: r.meta.Name, Path: r.meta.Path, State: r.meta.State, Size: r.meta.Size,
 		Files: r.meta.Files, Leaves: r.leaves, HaveLeaves: r.leaves, Added: r.meta.Added, Problem: r.why,
+		Web: r.meta.Web,
 	}
 	if r.have != nil {
 		i.HaveLeaves = r.have.Count()
@@ -302,6 +304,13 @@ func newerThan(path string, t time.Time) bool {
 }
 
 var errChangedSince = errors.New("changed since")
+
+// NeedsSync reports whether finished bytes may be with the operating system only.
+func (r *Root) NeedsSync() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.meta.State == Complete && r.meta.Boot != ""
+}
 
 // Synced records that the root's bytes and record are on the disk itself, so
 // that a power cut cannot lose them. The caller has synced the file system.

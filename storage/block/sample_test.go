@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/shoal-os/shoal/storage/chunk"
@@ -112,8 +113,18 @@ func noise(seed uint64, n int) string {
 	return string(out)
 }
 
-// mixed is a folder with one of each kind of thing.
+// mixed is a folder with one of each kind of thing, made once.
 func mixed(t testing.TB) sample {
+	mixedOnce.Do(func() { mixedSample = makeMixed(t) })
+	return mixedSample
+}
+
+var (
+	mixedOnce   sync.Once
+	mixedSample sample
+)
+
+func makeMixed(t testing.TB) sample {
 	return makeSample(t, map[string]string{
 		"big": noise(1, 3<<20+5), "small": "tiny", "empty": "", "sub/deeper/file": noise(2, 1000),
 		"hollow": folder, "link": linkTo + "big", "dangling": linkTo + "../nowhere",

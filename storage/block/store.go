@@ -137,13 +137,14 @@ type Index struct {
 	Nodes  [][]byte
 	Mtimes []int64 // of each file of the tree in walk order, Unix nanoseconds, read before hashing
 	Size   int64
+	Web    []string // URLs where the bytes lie too
 }
 
 // AddIndexed records a share. It replaces an earlier record of the same root.
 func (s *Store) AddIndexed(x Index) (*Root, error) {
 	r := &Root{meta: meta{
 		Version: metaVersion, Root: x.Root, Name: x.Name, State: Indexed,
-		Path: x.Path, Size: x.Size, Added: time.Now().UTC(),
+		Path: x.Path, Size: x.Size, Added: time.Now().UTC(), Web: x.Web,
 	}, mtimes: x.Mtimes}
 	tree, err := walk(x.Root, x.Nodes)
 	if err != nil {

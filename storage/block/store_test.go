@@ -170,6 +170,7 @@ func TestDamagedRecords(t *testing.T) {
 			}
 			for how, damage := range breaks {
 				t.Run(fmt.Sprintf("%s/%s/%s", state, file, how), func(t *testing.T) {
+					t.Parallel()
 					testDamage(t, state, file, how, damage)
 				})
 			}

@@ -19,7 +19,7 @@ const (
 // Link is what one person sends another so that they can fetch a root. All but Root is a
 // hint: the name to save it under, its size, where a provider was when the link was made.
 //
-//	shoal:<cid>?n=NAME&s=SIZE&p=PEER&a=MULTIADDR&a=MULTIADDR…
+//	shoal:<cid>?n=NAME&s=SIZE&w=URL&p=PEER&a=MULTIADDR&a=MULTIADDR…
 //
 // A peer is written once, before its addresses, which keeps links and their QR codes short;
 // an address that ends in /p2p/<peer> itself is read too.
@@ -28,6 +28,7 @@ type Link struct {
 	Name  string                // "" unknown
 	Size  int64                 // bytes of all its files, -1 unknown
 	Addrs []multiaddr.Multiaddr // each ends in /p2p/<peer>
+	Web   []string              // URLs where the bytes of a single file lie too, see CheckWebSeed
 }
 
 // String gives the link's one canonical form. Bytes other than letters, digits and
@@ -51,6 +52,9 @@ func (l Link) String() string {
 	}
 	if l.Size >= 0 {
 		put('s', strconv.FormatInt(l.Size, 10))
+	}
+	for _, w := range l.Web {
+		put('w', w)
 	}
 	for _, a := range l.Addrs {
 		addr, p := splitPeer(a)
@@ -172,10 +176,10 @@ func (l *Link) parseQuery(query string) error {
 		var field string
 		field, query, _ = strings.Cut(query, "&")
 		key, value, _ := strings.Cut(field, "=")
-		if len(key) != 1 || strings.IndexByte("nspa", key[0]) < 0 {
+		if len(key) != 1 || strings.IndexByte("nswpa", key[0]) < 0 {
 			continue
 		}
-		if key != "a" && key != "p" && seen[key[0]] {
+		if strings.IndexByte("ns", key[0]) >= 0 && seen[key[0]] {
 			return fmt.Errorf("it has %q twice", key)
 		}
 		seen[key[0]] = true
@@ -208,6 +212,14 @@ func (l *Link) set(key byte, value, at string) error {
 			return fmt.Errorf("size %s is not a number of bytes", clip(value))
 		}
 		l.Size = int64(size)
+	case 'w':
+		if len(l.Web) == webMax {
+			return nil
+		}
+		if err := CheckWebSeed(value); err != nil {
+			return err
+		}
+		l.Web = append(l.Web, value)
 	case 'a':
 		if len(l.Addrs) == addrsMax {
 			return nil

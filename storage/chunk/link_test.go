@@ -15,7 +15,7 @@ const (
 )
 
 func sameLink(a, b Link) bool {
-	return a.Root == b.Root && a.Name == b.Name && a.Size == b.Size &&
+	return a.Root == b.Root && a.Name == b.Name && a.Size == b.Size && slices.Equal(a.Web, b.Web) &&
 		slices.EqualFunc(a.Addrs, b.Addrs, func(x, y multiaddr.Multiaddr) bool { return x.Equal(y) })
 }
 
@@ -31,8 +31,8 @@ func TestLinkText(t *testing.T) {
 	for text, l := range map[string]Link{
 		"shoal:" + root: {Root: leaf, Size: -1},
 		"shoal:" + root + "?n=my%20%E2%9D%84%20%26%20pics%3F.tar&s=0":                               {Root: leaf, Name: "my ❄ & pics?.tar"},
-		"shoal:" + root + "?n=C%2B%2B&s=12&p=" + peerID + "&a=/ip4/10.0.0.1/tcp/4001":               {leaf, "C++", 12, addrs("/ip4/10.0.0.1/tcp/4001")},
-		"shoal:" + root + "?p=" + peerID + "&a=/ip4/10.0.0.1/udp/4/quic-v1&a=/dns4/x.example/tcp/1": {leaf, "", -1, addrs("/ip4/10.0.0.1/udp/4/quic-v1", "/dns4/x.example/tcp/1")},
+		"shoal:" + root + "?n=C%2B%2B&s=12&p=" + peerID + "&a=/ip4/10.0.0.1/tcp/4001":               {Root: leaf, Name: "C++", Size: 12, Addrs: addrs("/ip4/10.0.0.1/tcp/4001")},
+		"shoal:" + root + "?p=" + peerID + "&a=/ip4/10.0.0.1/udp/4/quic-v1&a=/dns4/x.example/tcp/1": {Root: leaf, Size: -1, Addrs: addrs("/ip4/10.0.0.1/udp/4/quic-v1", "/dns4/x.example/tcp/1")},
 	} {
 		if got := l.String(); got != text {
 			t.Errorf("String gives %s\nwant %s", got, text)
@@ -126,6 +126,9 @@ func TestBadLinks(t *testing.T) {
 func drawLink(t *rapid.T) Link {
 	name := rapid.StringN(0, 20, 60).Filter(func(s string) bool { return s == "" || CheckName(s, "") == nil }).Draw(t, "name")
 	l := Link{Root: drawCID(t), Name: name, Size: rapid.Int64Range(-1, 1<<62).Draw(t, "size")}
+	for range rapid.IntRange(0, webMax).Draw(t, "seeds") {
+		l.Web = append(l.Web, rapid.SampledFrom([]string{"https://example.org/a%20b?x=1&y=2", "http://[::1]:8080/", "https://a.example/ä+b"}).Draw(t, "web"))
+	}
 	for range rapid.IntRange(0, 5).Draw(t, "addrs") {
 		l.Addrs = append(l.Addrs, addrs(rapid.SampledFrom([]string{"/ip4/127.0.0.1/tcp/1", "/ip6/::1/udp/9/quic-v1",
 			"/dns/a-b.example/tcp/65535", "/ip4/1.2.3.4/tcp/5" + peerAddr + "/p2p-circuit"}).Draw(t, "addr"))...)

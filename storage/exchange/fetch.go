@@ -40,6 +40,10 @@ type Job struct {
 	// Timeout ends the job when nothing came from anybody for so long; 0 waits for ever.
 	Timeout    time.Duration
 	Sequential bool
+	// Web are URLs where the bytes of a single file lie too. They come from a link,
+	// so only public addresses are asked unless WebPrivate is true.
+	Web        []string
+	WebPrivate bool
 	// OnDemand fetches nothing but what readers need (see Reader), and ends only
 	// with its context or, while a reader needs something, by Timeout.
 	OnDemand bool
@@ -82,6 +86,7 @@ type Report struct {
 	Wasted  int64 // leaf bytes received in vain: twice, wrong, or not whole when it ended
 	Sources []Source
 	Banned  []Banned
+	Web     []WebSource
 }
 
 // Fetch fills a partial from whoever has the root. It returns once every
@@ -144,6 +149,7 @@ type job struct {
 	tree  *chunk.Tree
 	same  map[int32][]int32
 	reads reads
+	webs  map[sched.Peer]*webSeed
 	sched *sched.Scheduler
 	wake  time.Time // when the scheduler wants a Tick
 	treeState
@@ -172,6 +178,7 @@ type note struct {
 	kind noteKind
 	ev   sched.Event
 	sess *session
+	web  *webSeed
 	info peer.AddrInfo
 	via  string
 	node []byte
@@ -220,7 +227,7 @@ func (j *job) ready() int { return int(j.readyFor.Load()) }
 // suggest offers a peer that may have part of the root. Any goroutine.
 func (j *job) suggest(info peer.AddrInfo) {
 	select {
-	case j.notes <- note{kind: noteFound, info: info, via: "asks for it too"}:
+	case j.notes <- note{kind: noteFound, info: info, via: viaAsks}:
 	default: // a hint; it will ask again
 	}
 }
@@ -241,6 +248,10 @@ func (j *job) run() error {
 	}
 	if j.spec.Into != nil {
 		if err := j.begin(j.spec.Into); err != nil {
+			return err
+		}
+	} else if len(j.spec.Web) > 0 {
+		if err := j.rawRoot(); err != nil {
 			return err
 		}
 	}
@@ -303,6 +314,10 @@ func (j *job) take(n note) error {
 
 // event passes news on to the scheduler, keeping the books.
 func (j *job) event(n note) {
+	if n.web != nil {
+		j.eventWeb(n)
+		return
+	}
 	if n.sess != nil && j.sessions[n.sess.id] != n.sess {
 		return // of a session that was closed
 	}
@@ -350,6 +365,7 @@ func (j *job) step(ev sched.Event) {
 			s.queue(runFrame(frameAsk, a.Run))
 		}
 	}
+	j.actWeb(out)
 	j.wake = out.Wake
 }
 
@@ -390,9 +406,15 @@ func (j *job) begin(root *block.Root) error {
 		return err
 	}
 	j.readyFor.Store(int64(len(tree.Leaves)))
+	for id, c := range j.cands {
+		if c.isFellow() {
+			j.step(sched.Event{Kind: sched.Heard, Name: nameOf(id)})
+		}
+	}
 	for _, s := range j.sessions {
 		j.enlist(s)
 	}
+	j.enlistWeb()
 	j.hear()
 	return nil
 }
@@ -455,7 +477,7 @@ func (j *job) count(r bitfield.Run) {
 }
 
 func (j *job) report() Report {
-	r := Report{Fetched: j.fetched, Wasted: max(0, j.received-j.fetched), Banned: j.banned}
+	r := Report{Fetched: j.fetched, Wasted: max(0, j.received-j.fetched), Banned: j.banned, Web: j.webSources()}
 	for p, n := range j.bytes {
 		r.Sources = append(r.Sources, Source{p, n})
 	}

@@ -33,7 +33,15 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	// Whatever the tests did, nothing outlives its swarm.
+	for deadline := time.Now().Add(10 * time.Second); len(ours()) > 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			fmt.Printf("FAIL: goroutines left over:\n%s\n", strings.Join(ours(), "\n\n"))
+			os.Exit(1)
+		}
+	}
+	os.Exit(code)
 }
 
 // sample is a root with its bytes.
@@ -188,13 +196,18 @@ func newHost(t testing.TB) *host.Host {
 // node is a host with a store and a swarm.
 type node struct {
 	*Swarm
-	host  *host.Host
+	host  Host
 	store *block.Store
 }
 
 func newNode(t testing.TB, change ...func(*Config)) *node {
 	t.Helper()
-	n := &node{host: newHost(t)}
+	return startNode(t, newHost(t), change...)
+}
+
+func startNode(t testing.TB, h Host, change ...func(*Config)) *node {
+	t.Helper()
+	n := &node{host: h}
 	var err error
 	if n.store, err = block.Open(t.TempDir()); err != nil {
 		t.Fatal(err)
@@ -211,7 +224,12 @@ func newNode(t testing.TB, change ...func(*Config)) *node {
 	return n
 }
 
-func infoOf(h *host.Host) peer.AddrInfo { return peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()} }
+func infoOf(h Host) peer.AddrInfo {
+	if _, ok := h.(*memHost); ok {
+		return peer.AddrInfo{ID: h.ID()}
+	}
+	return peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()}
+}
 
 // get fetches s to a fresh path and finishes it.
 func (n *node) get(ctx context.Context, t testing.TB, s *sample, timeout time.Duration, from ...peer.AddrInfo) (string, Report, error) {
@@ -231,7 +249,7 @@ func (n *node) get(ctx context.Context, t testing.TB, s *sample, timeout time.Du
 	return out, rep, err
 }
 
-// finder yields its peers once ready is closed.
+// finder yields its peers a moment after ready is closed.
 type finder struct {
 	ready chan struct{}
 	peers []peer.AddrInfo
@@ -242,7 +260,11 @@ func (f *finder) FindProviders(ctx context.Context, _ dht.Key) iter.Seq2[peer.Ad
 		select {
 		case <-f.ready:
 		case <-ctx.Done():
-			yield(peer.AddrInfo{}, ctx.Err())
+			return
+		}
+		select {
+		case <-time.After(100 * time.Millisecond): // for what was said before to arrive
+		case <-ctx.Done():
 			return
 		}
 		for _, p := range f.peers {

@@ -33,8 +33,11 @@ const (
 	triedShown    = 8 // peers named in an error
 )
 
-// viaExchange is said of candidates that another peer named.
-const viaExchange = "exchange"
+// Who named a candidate.
+const (
+	viaExchange = "exchange"        // another peer did
+	viaAsks     = "asks for it too" // it asks us for the root
+)
 
 // candidate is a peer that may have the root.
 type candidate struct {
@@ -53,6 +56,7 @@ type NoProviderError struct {
 	Root   chunk.CID
 	Waited time.Duration
 	Tried  []Tried
+	Web    []WebSource
 	Reason error // the last reason a peer gave for refusing a leaf; may be nil
 }
 
@@ -84,6 +88,11 @@ func (e *NoProviderError) Error() string {
 	if n := len(e.Tried) - triedShown; n > 0 {
 		fmt.Fprintf(&b, "; and %d more", n)
 	}
+	for _, w := range e.Web {
+		if w.Why != "" {
+			fmt.Fprintf(&b, "; web seed %s: %s", w.URL, w.Why)
+		}
+	}
 	return b.String()
 }
 
@@ -94,7 +103,7 @@ func short(p peer.ID) string {
 }
 
 func (j *job) noProvider(waited time.Duration) error {
-	e := &NoProviderError{Root: j.spec.Root, Waited: waited, Reason: j.refusal}
+	e := &NoProviderError{Root: j.spec.Root, Waited: waited, Reason: j.refusal, Web: j.webSources()}
 	for _, c := range j.cands {
 		err := c.last
 		switch {
@@ -130,6 +139,11 @@ func (j *job) search() {
 	}
 }
 
+// isFellow reports whether the candidate probably fetches the root, too.
+func (c *candidate) isFellow() bool {
+	return c.sess == nil && (c.via == viaExchange || c.via == viaAsks)
+}
+
 // found adds a candidate or teaches a known one new addresses.
 func (j *job) found(info peer.AddrInfo, via string) {
 	if info.ID == j.swarm.cfg.Host.ID() {
@@ -142,6 +156,9 @@ func (j *job) found(info peer.AddrInfo, via string) {
 		}
 		j.look = true
 		j.cands[info.ID] = &candidate{info: info, via: via}
+		if c := j.cands[info.ID]; c.isFellow() {
+			j.step(sched.Event{Kind: sched.Heard, Name: nameOf(info.ID)})
+		}
 		return
 	}
 	for _, a := range info.Addrs {

@@ -24,6 +24,8 @@ const (
 	sendBuffer = 1<<20 + leafHeader
 	havePeriod = 25 * time.Millisecond // between two looks for new leaves of a partial
 	peerPeriod = time.Second           // between two looks for new peers of the swarm
+	peerSoon   = 50 * time.Millisecond // while the addresses of one who just came are not known yet …
+	peerFresh  = 3 * time.Second       // … for so long
 )
 
 // sendBuffers holds the frames under way to streams.
@@ -41,6 +43,7 @@ type upload struct {
 	told   *bitfield.Bitfield // what it knows that we have; nil once it knows that is all
 	known  map[peer.ID]bool   // the peers it was told of
 	nextPX time.Time
+	grewAt time.Time // when the swarm was last said to have grown
 
 	mu      sync.Mutex
 	wake    chan struct{} // holds a token when there may be something to do
@@ -99,7 +102,7 @@ func (u *upload) run() error {
 	}()
 	err = u.write()
 	if err != nil {
-		_ = u.st.Reset() // ends read, too
+		_ = wire.Reset(u.st, err) // ends read, too
 	} else {
 		_ = u.st.CloseRead()
 	}
@@ -222,8 +225,8 @@ func (u *upload) write() error {
 		select {
 		case <-u.wake:
 		case <-tick.C:
-			if u.told == nil {
-				tick.Reset(peerPeriod) // only peers can be news now
+			if u.told == nil { // only peers can be news now
+				tick.Reset(max(peerSoon, time.Until(u.nextPX)))
 			}
 		case <-u.swarm.ctx.Done():
 			return wire.Errorf(wire.Closing, "shutting down")
@@ -375,15 +378,24 @@ func (u *upload) appendNews(buf []byte) []byte {
 	grew := u.grew
 	u.grew = false
 	u.mu.Unlock()
-	if now := time.Now(); grew || now.After(u.nextPX) {
+	now := time.Now()
+	if grew {
+		u.grewAt = now
+	}
+	if grew || now.After(u.nextPX) {
+		var unknown bool
+		buf, unknown = u.appendPeers(buf)
 		u.nextPX = now.Add(peerPeriod)
-		buf = u.appendPeers(buf)
+		if unknown && now.Sub(u.grewAt) < peerFresh {
+			u.nextPX = now.Add(peerSoon)
+		}
 	}
 	return buf
 }
 
 // appendPeers appends those of the swarm that the other side was not told of.
-func (u *upload) appendPeers(buf []byte) []byte {
+// unknown says that there are some whose addresses have not been learnt yet.
+func (u *upload) appendPeers(buf []byte) (out []byte, unknown bool) {
 	var m Peers
 	for _, p := range u.swarm.members(u.root.CID()) {
 		if p == u.peer || u.known[p] || len(m.Peers) == peersMax || len(u.known) >= 4*peersMax {
@@ -391,6 +403,7 @@ func (u *upload) appendPeers(buf []byte) []byte {
 		}
 		addrs := u.swarm.cfg.Host.Peerstore().Addrs(p)
 		if len(addrs) == 0 {
+			unknown = true
 			continue
 		}
 		if u.known == nil {
@@ -404,9 +417,9 @@ func (u *upload) appendPeers(buf []byte) []byte {
 		m.Peers = append(m.Peers, x)
 	}
 	if len(m.Peers) == 0 {
-		return buf
+		return buf, unknown
 	}
-	return appendMessage(buf, framePeers, &m)
+	return appendMessage(buf, framePeers, &m), unknown
 }
 
 // members is who is known to be in the swarm of a root: those who ask us for

@@ -82,7 +82,12 @@ func (j *job) open(ctx context.Context, id sched.Peer, info peer.AddrInfo, tree 
 	}
 	deadline, _ := ctx.Deadline()
 	_ = st.SetDeadline(deadline)
-	if err := s.greet(tree); err != nil {
+	stop := context.AfterFunc(ctx, func() { _ = st.Reset() }) // the job's end must not wait for an answer
+	err = s.greet(tree)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
 		_ = st.Reset()
 		return nil, err
 	}

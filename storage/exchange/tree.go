@@ -119,7 +119,7 @@ func (j *job) treeEnd(s *session) error {
 // rawRoot begins on a root that is a leaf itself, and has no tree, as soon as
 // somebody serves it: before that there should be no trace of it on the disk.
 func (j *job) rawRoot() error {
-	if j.sched != nil || !j.spec.Root.IsRaw() || len(j.sessions) == 0 {
+	if j.sched != nil || !j.spec.Root.IsRaw() || len(j.sessions)+len(j.spec.Web) == 0 {
 		return nil
 	}
 	return j.treeDone()

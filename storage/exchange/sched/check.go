@@ -50,6 +50,8 @@ func (s *Scheduler) checkLeaf(i int, in []Peer) error {
 		return fmt.Errorf("leaf %d has a second holder and no first", i)
 	case s.free.Has(i) && !s.need.Has(i):
 		return fmt.Errorf("leaf %d is free and not needed", i)
+	case s.free.Has(i) && s.here.Has(i):
+		return fmt.Errorf("leaf %d is free and here", i)
 	case s.free.Has(i) && held > 0:
 		return fmt.Errorf("leaf %d is free and asked of %d", i, s.first[i])
 	}

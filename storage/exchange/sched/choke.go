@@ -47,17 +47,19 @@ func (c *Choker) Step(now time.Time, asking []Interest) Choice {
 	if c.served == nil {
 		c.served = map[uint64]time.Time{}
 	}
-	same := c.sameAs(asking)
+	same, newMember := c.compare(asking)
 	if len(asking) <= SlotsRegular+SlotsOptimistic {
 		c.regular, c.optimistic = ids(asking), nil
 		c.note(now, asking)
 		return Choice{Serve: c.regular, Wake: now.Add(rechokeEvery)}
 	}
-	if !same || !now.Before(c.rechoke) {
-		c.chooseRegular(now, asking)
+	// Those who come and go between two turns take and leave free slots only:
+	// each change of hands costs what is under way.
+	if due := newMember || !now.Before(c.rechoke); due || !same {
+		c.chooseRegular(now, asking, !due)
 	}
-	if !same || !now.Before(c.rotate) {
-		c.chooseOptimistic(now, asking)
+	if due := !now.Before(c.rotate); due || !same {
+		c.chooseOptimistic(now, asking, !due)
 	}
 	serve := map[uint64]bool{}
 	for _, set := range []map[uint64]bool{c.regular, c.optimistic} {
@@ -69,20 +71,39 @@ func (c *Choker) Step(now time.Time, asking []Interest) Choice {
 	return Choice{Serve: serve, Wake: earlier(c.rechoke, c.rotate)}
 }
 
-func (c *Choker) sameAs(asking []Interest) bool {
+// compare reports whether the same ask as before, and whether a member is new
+// among them.
+func (c *Choker) compare(asking []Interest) (same, newMember bool) {
 	now := make([]uint64, len(asking))
 	for i, a := range asking {
 		now[i] = a.ID
+		if _, old := slices.BinarySearch(c.seen, a.ID); a.Member && !old {
+			newMember = true
+		}
 	}
 	slices.Sort(now)
-	same := slices.Equal(now, c.seen)
+	same = slices.Equal(now, c.seen)
 	c.seen = now
-	return same
+	return same, newMember
 }
 
-func (c *Choker) chooseRegular(now time.Time, asking []Interest) {
+// first puts those who are in the set before others, if keep says so.
+func first(set map[uint64]bool, keep bool, a, b Interest) int {
+	if !keep || set[a.ID] == set[b.ID] {
+		return 0
+	}
+	if set[a.ID] {
+		return -1
+	}
+	return 1
+}
+
+func (c *Choker) chooseRegular(now time.Time, asking []Interest, keep bool) {
 	order := slices.Clone(asking)
 	slices.SortFunc(order, func(a, b Interest) int {
+		if n := first(c.regular, keep, a, b); n != 0 {
+			return n
+		}
 		if a.Member != b.Member {
 			if a.Member {
 				return -1
@@ -98,10 +119,12 @@ func (c *Choker) chooseRegular(now time.Time, asking []Interest) {
 		return cmp.Compare(a.ID, b.ID)
 	})
 	c.regular = ids(order[:SlotsRegular])
-	c.rechoke = now.Add(rechokeEvery)
+	if !keep {
+		c.rechoke = now.Add(rechokeEvery)
+	}
 }
 
-func (c *Choker) chooseOptimistic(now time.Time, asking []Interest) {
+func (c *Choker) chooseOptimistic(now time.Time, asking []Interest, keep bool) {
 	var waiting []Interest
 	for _, a := range asking {
 		if !c.regular[a.ID] {
@@ -109,13 +132,18 @@ func (c *Choker) chooseOptimistic(now time.Time, asking []Interest) {
 		}
 	}
 	slices.SortFunc(waiting, func(a, b Interest) int {
+		if n := first(c.optimistic, keep, a, b); n != 0 {
+			return n
+		}
 		if n := c.served[a.ID].Compare(c.served[b.ID]); n != 0 {
 			return n
 		}
 		return cmp.Compare(a.ID, b.ID)
 	})
 	c.optimistic = ids(waiting[:min(SlotsOptimistic, len(waiting))])
-	c.rotate = now.Add(optimisticEvery)
+	if !keep {
+		c.rotate = now.Add(optimisticEvery)
+	}
 }
 
 // note remembers who is served now and forgets who has left.

@@ -72,17 +72,22 @@ func (s *Scheduler) pick(p *peer, budget int) (bitfield.Run, bool) {
 	}
 	s.spared = nil
 	if !p.fellow {
-		s.spared = s.fellowsSuffice()
+		s.spared = s.fromFellows()
 	}
 	best, least := -1, 0
-	cells := len(s.avail)
+	cells, start := len(s.avail), s.start
+	if len(s.heard) > 0 {
+		start = 0
+	}
 	for k := range cells {
-		c := s.start + k
+		c := start + k
 		if c >= cells {
 			c -= cells
 		}
 		cost := s.cost(p, c)
-		if best >= 0 && cost >= least {
+		// A cell that falls to a fellow is taken from the far end: it comes from the near one.
+		ours := cost == 0 || cost > math.MaxUint8
+		if best >= 0 && (cost > least || cost == least && ours) {
 			continue
 		}
 		if s.offers(p, c) == 0 {
@@ -112,13 +117,15 @@ func (s *Scheduler) cost(p *peer, cell int) int {
 }
 
 // rank makes ranks: by rendezvous hashing, how many fellows come before us in
-// each cell. All fellows find the same order without a word about it.
+// each cell. All fellows find the same order without a word about it. Those of
+// whom we only heard count too: by the time they serve us it would be late, and
+// if they never come their cells are merely asked for last.
 func (s *Scheduler) rank() {
 	s.ranks = make([]uint8, len(s.avail))
 	for c := range s.ranks {
 		mine := mix(s.cfg.Self, uint64(c))
-		for _, p := range s.peers {
-			if p != nil && p.fellow && mix(p.name, uint64(c)) > mine && s.ranks[c] < math.MaxUint8 {
+		for name := range s.heard {
+			if mix(name, uint64(c)) > mine {
 				s.ranks[c]++
 			}
 		}
@@ -133,44 +140,72 @@ func mix(a, b uint64) uint64 {
 	return x ^ x>>31
 }
 
-// fellowsSuffice returns the leaves that fellow downloaders have, if they will
-// have sent all of them that we miss within spareTime; nil if not. Seeds are
-// asked only for the rest then: a seed's upload is what a young swarm is short
-// of, and nobody waits longer for it than that.
-func (s *Scheduler) fellowsSuffice() *bitfield.Bitfield {
+// fromFellows returns the free leaves that fellow downloaders can send within
+// spareTime, nil for none. Seeds are not asked for those: a seed's upload is
+// what a young swarm is short of, and nobody waits longer for it than that.
+// Each leaf is put down, in order, to the fellow that would be done first.
+func (s *Scheduler) fromFellows() *bitfield.Bitfield {
 	if s.now.Sub(s.spareAt) < spareFresh {
 		return s.spare
 	}
 	s.spare, s.spareAt = nil, s.now
-	fellows, rate, bytes := s.quickFellows()
+	fellows := s.fellows()
 	if len(fellows) == 0 {
 		return nil
 	}
-	have := bitfield.New(s.cfg.Leaves)
-	for w := range have.Words() {
-		var word uint64
-		for _, p := range fellows {
-			word |= p.have.Word(w)
+	spare := bitfield.New(s.cfg.Leaves)
+	for w := range spare.Words() {
+		word := s.free.Word(w)
+		if word == 0 {
+			continue
 		}
-		for word &= s.free.Word(w); word != 0; word &= word - 1 {
+		var any uint64
+		busy := true
+		for _, f := range fellows {
+			any |= f.have.Word(w)
+			busy = busy && f.until > spareTime.Seconds()
+		}
+		if busy {
+			break
+		}
+		for word &= any; word != 0; word &= word - 1 {
 			i := w<<6 + bits.TrailingZeros64(word)
-			have.Set(i)
-			bytes += s.cfg.Size(i)
+			if f := soonest(fellows, i); f != nil {
+				f.until += float64(s.cfg.Size(i)) / f.speed
+				spare.Set(i)
+			}
 		}
 	}
-	if float64(bytes)/rate < spareTime.Seconds() {
-		s.spare = have
-	}
-	return s.spare
+	s.spare = spare
+	return spare
 }
 
-// quickFellows are those that may stand in for a seed, with what they send a
-// second together and what they owe already. One who has sent nothing yet is
-// taken to be as fast as the fastest, until its silence tells otherwise.
-func (s *Scheduler) quickFellows() (fellows []*peer, rate float64, owed int) {
+// fellow is a fellow downloader with what it sends a second and, in seconds,
+// how long it is busy with what is put down to it.
+type fellow struct {
+	*peer
+	speed, until float64
+}
+
+// soonest is who of those that have leaf i is done first; nil if nobody is
+// within spareTime.
+func soonest(fellows []fellow, i int) *fellow {
+	var best *fellow
+	for k := range fellows {
+		f := &fellows[k]
+		if f.have.Has(i) && f.until <= spareTime.Seconds() && (best == nil || f.until < best.until) {
+			best = f
+		}
+	}
+	return best
+}
+
+// fellows lists the fellow downloaders that serve us. One who has sent nothing
+// yet is taken to be as fast as the fastest, until its silence tells otherwise.
+func (s *Scheduler) fellows() (out []fellow) {
 	var best float64
 	for _, p := range s.peers {
-		if p != nil && p.rate > 0 {
+		if p != nil {
 			best = max(best, p.rate)
 		}
 	}
@@ -182,11 +217,9 @@ func (s *Scheduler) quickFellows() (fellows []*peer, rate float64, owed int) {
 		if p.rate == 0 {
 			speed = min(max(speed, best), float64(windowMin)/max(p.silence(s.now).Seconds(), 1e-3))
 		}
-		if speed >= best/spareSlow {
-			fellows, rate, owed = append(fellows, p), rate+speed, owed+p.out
-		}
+		out = append(out, fellow{peer: p, speed: speed, until: float64(p.out) / speed})
 	}
-	return fellows, rate, owed
+	return out
 }
 
 // offers is the set of free leaves of a cell that p has, as bits of its word.
@@ -288,7 +321,7 @@ func (s *Scheduler) lastFor(q, p *peer) (at int, eta time.Duration) {
 	for k := len(q.queue) - 1; k >= 0; k-- {
 		leaf := int(q.queue[k])
 		size := s.cfg.Size(leaf)
-		if p.has(leaf) && s.twice[leaf] == 0 {
+		if p.has(leaf) && s.twice[leaf] == 0 && !s.here.Has(leaf) {
 			return k, seconds(float64(bytes) / q.speed(s.now, size))
 		}
 		bytes -= size
@@ -325,7 +358,7 @@ func (s *Scheduler) stealUrgent(p *peer) bool {
 		s.awaited, s.awaitedAt = s.head, s.now
 	}
 	q := s.peer(s.first[s.head])
-	if q == nil || q == p || s.twice[s.head] != 0 || !p.has(s.head) || s.now.Sub(s.awaitedAt) < headPatience {
+	if q == nil || q == p || s.twice[s.head] != 0 || !p.has(s.head) || s.here.Has(s.head) || s.now.Sub(s.awaitedAt) < headPatience {
 		return false
 	}
 	bytes := 0

@@ -23,8 +23,8 @@ const (
 	windowNew  = 2 << 20 // of a peer whose rate is not known; grows by what arrives
 
 	spareTime  = 5 * time.Second       // seeds are spared what fellows can send within this
-	spareFresh = 20 * time.Millisecond // the judgement holds for so long
-	spareSlow  = 4                     // a fellow this many times slower than the fastest does not count
+	heardMax   = 64                    // fellows by hearsay
+	spareFresh = 50 * time.Millisecond // the judgement holds for so long
 
 	rateInterval = 250 * time.Millisecond // a rate is sampled over at least this
 	rateKeep     = 0.6                    // share of the old rate in the new
@@ -74,6 +74,7 @@ const (
 	Choked               // Peer has put our requests aside
 	Unchoked             // Peer takes requests
 	Seek                 // Run.First: a reader moved here; from now on leaves come in order
+	Heard                // Name: said to be fetching this root too
 	Wanted               // Run: these are to be fetched too; none of them is verified
 	Unwanted             // Run: these need not be fetched after all
 )
@@ -125,6 +126,7 @@ type Scheduler struct {
 	cfg   Config
 	need  *bitfield.Bitfield // wanted and not yet verified
 	free  *bitfield.Bitfield // needed, and neither asked of anybody nor arrived
+	here  *bitfield.Bitfield // arrived, and neither verified nor found wrong
 	first []Peer             // who was asked for a leaf, 0 for nobody
 	twice []Peer             // who was asked too, in the endgame
 
@@ -135,6 +137,7 @@ type Scheduler struct {
 	avail     []int              // per cell, leaf copies among peers that do not have everything
 	start     int                // the cell to begin with
 	ranks     []uint8            // per cell, our place among the fellows for asking seeds; nil: to be made
+	heard     map[uint64]bool    // names of fellows, those without a session yet too
 	head      int                // sequential: leaves before this are done or not wanted
 	awaited   int                // sequential: the leaf the reader waits for …
 	awaitedAt time.Time          // … since when
@@ -146,12 +149,12 @@ type Scheduler struct {
 
 // New returns a scheduler with nobody to ask.
 func New(cfg Config) *Scheduler {
-	s := &Scheduler{cfg: cfg, awaited: -1, first: make([]Peer, cfg.Leaves), twice: make([]Peer, cfg.Leaves)}
+	s := &Scheduler{cfg: cfg, heard: map[uint64]bool{}, awaited: -1, first: make([]Peer, cfg.Leaves), twice: make([]Peer, cfg.Leaves)}
 	if s.need = cfg.Want; s.need == nil {
 		s.need = bitfield.Full(cfg.Leaves)
 	}
 	s.need = s.need.Clone()
-	s.free = s.need.Clone()
+	s.free, s.here = s.need.Clone(), bitfield.New(cfg.Leaves)
 	s.cell = cellLeaves
 	for s.cell > 1 && cfg.Leaves/s.cell < cellsWish {
 		s.cell /= 2
@@ -236,6 +239,11 @@ func (s *Scheduler) apply(p *peer, ev Event) scope {
 		}
 		s.release(ev.Run)
 		return everyone
+	case Heard:
+		if len(s.heard) < heardMax {
+			s.heard[ev.Name], s.ranks = true, nil
+		}
+		return nobody
 	case Seek:
 		s.cfg.Sequential = true
 		s.head = ev.Run.First
@@ -292,8 +300,11 @@ func (s *Scheduler) join(id Peer, have *bitfield.Bitfield, name uint64) *peer {
 	}
 	p := &peer{id: id, name: name, have: have, fellow: have != nil, asked: bitfield.New(s.cfg.Leaves), last: s.now, mark: s.now, grown: windowNew}
 	s.peers[id] = p
-	if have != nil {
-		s.ranks = nil
+	s.ranks = nil
+	if have == nil {
+		delete(s.heard, name)
+	} else {
+		s.heard[name] = true
 		for i := range s.cfg.Leaves {
 			if have.Has(i) {
 				s.avail[i/s.cell]++
@@ -318,6 +329,7 @@ func (s *Scheduler) leave(p *peer) {
 	if !p.fellow {
 		return
 	}
+	delete(s.heard, p.name)
 	s.ranks, s.spareAt = nil, time.Time{}
 	for i := range s.cfg.Leaves {
 		if p.have.Has(i) {
@@ -349,7 +361,7 @@ func (s *Scheduler) unhold(leaf int, id Peer) {
 	default:
 		return
 	}
-	if s.first[leaf] == 0 && s.need.Has(leaf) {
+	if s.first[leaf] == 0 && s.need.Has(leaf) && !s.here.Has(leaf) {
 		s.free.Set(leaf)
 	}
 }
@@ -357,6 +369,7 @@ func (s *Scheduler) unhold(leaf int, id Peer) {
 // release makes leaves that had arrived wanted again.
 func (s *Scheduler) release(r bitfield.Run) {
 	for i := r.First; i < r.First+r.Count && i < s.cfg.Leaves; i++ {
+		s.here.Clear(i)
 		if s.need.Has(i) && s.first[i] == 0 {
 			s.free.Set(i)
 		}
@@ -367,6 +380,9 @@ func (s *Scheduler) release(r bitfield.Run) {
 // not asked for them (any more): they are here, waiting for verification.
 func (s *Scheduler) arrived(p *peer, r bitfield.Run) {
 	for i := r.First; i < r.First+r.Count && i < s.cfg.Leaves; i++ {
+		if s.need.Has(i) {
+			s.here.Set(i)
+		}
 		if p.take(i) {
 			p.out -= s.cfg.Size(i)
 			s.unhold(i, p.id)
@@ -386,6 +402,7 @@ func (s *Scheduler) verified(r bitfield.Run) {
 	for i := r.First; i < r.First+r.Count && i < s.cfg.Leaves; i++ {
 		s.need.Clear(i)
 		s.free.Clear(i)
+		s.here.Clear(i)
 		s.recall(i)
 	}
 }

@@ -32,3 +32,21 @@ func TestSameSeedSameRun(t *testing.T) {
 		t.Fatalf("%+v %v\n%+v %v", a, errA, b, errB)
 	}
 }
+
+// A run without one of the guards must end badly for some seed: else the
+// simulation would not notice if the guard were broken.
+func TestBrokenGuardsAreNoticed(t *testing.T) {
+	for name, f := range map[string]fault{
+		"unverified": unverified, "unheard": unheard, "deserted": deserted, "deaf": deaf,
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(3000) {
+				if _, err := run(seed, f); err != nil {
+					t.Log(err)
+					return
+				}
+			}
+			t.Error("nobody noticed")
+		})
+	}
+}
