@@ -10,6 +10,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -26,10 +27,13 @@ type app struct {
 	in       io.Reader
 	out      io.Writer
 	err      io.Writer
-	terminal bool // stderr is one: draw bars
+	lines    *bufio.Reader // of in, once something was read from it
+	terminal bool          // stderr is one: draw bars
+	screen   bool          // stdin and stdout are one: draw full-screen views
 	color    bool
 	env      func(string) (string, bool)
 	home     string // absolute once settings are applied
+	peer     string // the member that the command is sent to; empty is the local peer
 	json     bool
 	given    map[string]bool // flags on the command line itself, by name
 }
@@ -45,8 +49,10 @@ func Main() int {
 	defer stop()
 	_, noColor := os.LookupEnv("NO_COLOR")
 	terminal := term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb"
+	screen := term.IsTerminal(int(os.Stdout.Fd())) && term.IsTerminal(int(os.Stdin.Fd())) && os.Getenv("TERM") != "dumb"
 	a := &app{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr,
+		screen: screen,
+		in:     os.Stdin, out: os.Stdout, err: os.Stderr,
 		terminal: terminal, color: terminal && !noColor,
 		env: os.LookupEnv,
 	}
@@ -87,9 +93,11 @@ func (a *app) run(ctx context.Context, args []string) int {
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "shoal",
-		Short: "Share files between peers, with no server in between",
+		Short: "Share files between peers, and make many machines one, with no server in between",
 		Long: "shoal shares files and folders from peer to peer: `shoal share DIR` prints a link,\n" +
-			"`shoal get LINK` fetches it from everyone who has it, every byte verified.\n\n" +
+			"`shoal get LINK` fetches it from everyone who has it, every byte verified. Peers that trust\n" +
+			"each other form a pool: `shoal invite` on one prints a ticket, `shoal join TICKET` on another\n" +
+			"takes it up, and `shoal peers`, `df` and `top` show them as one machine.\n\n" +
 			settingsHelp + "\n\n" + exitHelp,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -109,11 +117,14 @@ func newRoot(a *app) *cobra.Command {
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().StringVar(&a.home, "home", "", "the peer's folder; two homes are two peers (default ~/.shoal)")
+	root.PersistentFlags().StringVar(&a.peer, "peer", "", "send the command to another member of the pool: a name, its beginning, or a peer id")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	root.AddCommand(
-		newUp(a), newDown(a), newStatus(a), newID(a),
-		newShare(a), newGet(a), newShares(a), newUnshare(a),
-		newDoctor(a), newVersion(a), newCompletion(a),
+		newUp(a), remote(newDown(a)), remote(newStatus(a)), remote(newID(a)),
+		newShare(a), newGet(a), remote(newCat(a)), newServe(a), remote(newShares(a)), remote(newUnshare(a)),
+		remote(newInvite(a)), newJoin(a), newLeave(a), remote(newEvict(a)), remote(newPromote(a)),
+		remote(newPeers(a)), remote(newDf(a)), remote(newTop(a)),
+		remote(newDoctor(a)), newVersion(a), newCompletion(a),
 	)
 	for _, c := range root.Commands() {
 		c.ValidArgsFunction = orNoFiles(c.ValidArgsFunction)

@@ -33,6 +33,9 @@ func (a *app) examine(ctx context.Context) (client.Doctor, error) {
 		defer c.Close()
 		return c.Doctor(ctx)
 	}
+	if a.peer != "" {
+		return client.Doctor{}, err
+	}
 	d := client.Doctor{Checks: node.ExamineHome(a.home)}
 	absent := client.Check{Name: "peer", State: client.CheckFail, Text: err.Error()}
 	var e *client.Error

@@ -31,6 +31,10 @@ func newDown(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if a.peer != "" {
+				a.notef("%s is stopping (process %d there)", clean(a.peer), stopping.PID)
+				return nil
+			}
 			if err := a.awaitDown(cmd.Context(), stopping.PID); err != nil {
 				return err
 			}

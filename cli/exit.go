@@ -25,6 +25,7 @@ const (
 	exitCorrupt    = 7
 	exitBusy       = 8
 	exitHome       = 9
+	exitRefused    = 10
 	exitSignal     = 128 // plus the signal's number
 )
 
@@ -39,6 +40,7 @@ const exitHelp = `Exit codes:
   7  what the link names is malformed and cannot be a file or folder
   8  another peer runs on this home
   9  the home is damaged
+ 10  refused: by the pool, by another member, by one's role, or by the person asked
 130  interrupted (128 plus the signal's number)`
 
 // exitCode is the one place where errors become exit codes.
@@ -73,6 +75,8 @@ func exitCode(err error) int {
 		return exitBusy
 	case client.KindHome:
 		return exitHome
+	case client.KindRefused:
+		return exitRefused
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -20,6 +20,8 @@ func newGet(a *app) *cobra.Command {
 	var output string
 	var force bool
 	var timeout time.Duration
+	var choice getChoice
+	var until seedFlags
 	cmd := &cobra.Command{
 		Use:   "get LINK",
 		Short: "Fetch what a link or a CID names",
@@ -28,7 +30,13 @@ func newGet(a *app) *cobra.Command {
 			"the link, in the current folder, unless -o says otherwise; a destination that ends\n" +
 			"with / and is a folder keeps the link's name inside it. What was verified is kept\n" +
 			"when get is interrupted, and the same command goes on from there. The running peer\n" +
-			"fetches, and seeds what it has; with none running, this command is one itself.",
+			"fetches, and seeds what it has; with none running, this command is one itself.\n\n" +
+			"With --only, the folder holds what matches and nothing else; a later get to the same\n" +
+			"place, with another --only or none, adds to it. A pattern without / matches names at\n" +
+			"any depth, one with / the whole path; ** stands for any number of folders.\n\n" +
+			"With --seed-ratio or --seed-time, get goes on to seed until one of them is reached or\n" +
+			"ctrl-C; a running peer does it in the background. With --car, or -o FILE.car, all of it\n" +
+			"is written into one CAR file (CARv1), always the same for the same link.",
 		Example: "  shoal get 'shoal:bafy…?n=photos'\n  shoal get bafy… -o photos --timeout 10m",
 		Args:    argsRange(1, 1, "link"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -40,6 +48,10 @@ func newGet(a *app) *cobra.Command {
 				a.notef("note: if your shell cut the link at its first &, run this again with the link in quotes")
 			}
 			req.Force, req.Timeout = force, timeout.Seconds()
+			if err := errors.Join(choice.apply(&req), until.check()); err != nil {
+				return err
+			}
+			req.SeedRatio, req.SeedTime = until.ratio, until.time.Seconds()
 			if timeout < 0 {
 				return usagef("", "a timeout cannot be negative")
 			}
@@ -48,13 +60,18 @@ func newGet(a *app) *cobra.Command {
 				return err
 			}
 			defer closeSession(s, &err)
-			return a.get(cmd.Context(), s, req)
+			if err := a.get(cmd.Context(), s, req); err != nil || !until.set() {
+				return err
+			}
+			return a.seedOn(cmd.Context(), s, req)
 		},
 	}
 	flags.add(cmd.Flags())
 	cmd.Flags().StringVarP(&output, "output", "o", "", "where to save it")
 	cmd.Flags().BoolVar(&force, "force", false, "replace what is at the destination")
 	cmd.Flags().DurationVar(&timeout, "timeout", 60*time.Second, "give up when nothing arrived for this long")
+	choice.add(cmd.Flags())
+	until.add(cmd.Flags())
 	return cmd
 }
 
@@ -69,7 +86,7 @@ func getRequest(arg, output string) (client.GetRequest, error) {
 		return client.GetRequest{}, usagef(hint, "%s", clean(err.Error()))
 	}
 	dest, err := destination(output, fileName(link))
-	return client.GetRequest{Link: link.String(), Dest: dest}, err
+	return client.GetRequest{Link: link.String(), Dest: dest, Car: meansCAR(output, link.Name)}, err
 }
 
 // cutOff tells whether a link looks as if a shell took its first & for its own:
@@ -122,6 +139,11 @@ func (a *app) get(ctx context.Context, s *session, req client.GetRequest) error 
 	if err != nil {
 		return a.getFailure(ctx, err)
 	}
+	for _, w := range result.Web {
+		if w.Why != "" {
+			a.notef("did not use the web seed %s: %s", clean(w.URL), clean(w.Why))
+		}
+	}
 	for _, b := range result.Banned {
 		a.notef("dropped peer %s: %s", b.ID, clean(b.Why))
 	}
@@ -151,7 +173,7 @@ func summary(r client.GetResult) string {
 		if r.Elapsed > 0 {
 			text += " at " + rateText(float64(r.Fetched)/r.Elapsed)
 		}
-		text += " from " + plural(len(r.Providers), "peer")
+		text += " from " + sourcesText(r)
 	}
 	if r.Reused > 0 {
 		text += fmt.Sprintf(", %s already here", bytesText(r.Reused))

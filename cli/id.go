@@ -27,11 +27,11 @@ func newID(a *app) *cobra.Command {
 				return a.printJSON(id)
 			}
 			if !addrs {
-				_, err = fmt.Fprintln(a.out, id.ID)
+				_, err = fmt.Fprintln(a.out, clean(id.ID))
 				return err
 			}
 			for _, addr := range id.Addrs {
-				fmt.Fprintln(a.out, addr)
+				fmt.Fprintln(a.out, clean(addr))
 			}
 			return nil
 		},
@@ -44,7 +44,7 @@ func newID(a *app) *cobra.Command {
 // that is enough.
 func (a *app) identity(ctx context.Context, running bool) (client.Identity, error) {
 	c, err := a.dial(ctx)
-	if errors.Is(err, client.ErrNoPeer) && !running {
+	if errors.Is(err, client.ErrNoPeer) && !running && a.peer == "" {
 		return node.ReadIdentity(a.home)
 	}
 	if err != nil {

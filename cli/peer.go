@@ -28,9 +28,13 @@ type peerFlags struct {
 	bootstrap []string
 	upnp      bool
 	api       string
+
+	anchor                bool
+	lendCores             int
+	lendMemory, lendSpace bytesFlag
 }
 
-var peerFlagNames = []string{"name", "listen", "lan", "bootstrap", "upnp", "api"}
+var peerFlagNames = []string{"name", "listen", "lan", "bootstrap", "upnp", "api", "anchor", "lend-cores", "lend-memory", "lend-space"}
 
 func (p *peerFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&p.name, "name", "", "the peer's name (default the host's)")
@@ -39,13 +43,18 @@ func (p *peerFlags) add(f *pflag.FlagSet) {
 	f.StringSliceVar(&p.bootstrap, "bootstrap", nil, "multiaddresses of peers to connect to first, each ending in /p2p/ID")
 	f.BoolVar(&p.upnp, "upnp", false, "ask the router to forward a port")
 	f.StringVar(&p.api, "api", "", "how commands reach the peer: unix or tcp (default unix, on Windows tcp)")
+	f.BoolVar(&p.anchor, "anchor", false, "mark this peer as always on")
+	f.IntVar(&p.lendCores, "lend-cores", 0, "processor cores to lend the pool; -1 is none (default all)")
+	f.Var(&p.lendMemory, "lend-memory", "memory to lend the pool, as 4GiB; -1 is none (default half of it)")
+	f.Var(&p.lendSpace, "lend-space", "disk to lend the pool, as 100GiB; -1 is none (default half of what is free)")
 }
 
 func (p *peerFlags) config(a *app) node.Config {
 	return node.Config{
 		Home: a.home, Name: p.name, Listen: p.listen, LAN: p.lan, Bootstrap: p.bootstrap, UPnP: p.upnp,
 		API: api.Network(p.api), Version: version(),
-		Log: newWarnings(a.err),
+		Lend: node.Lend{Cores: p.lendCores, Memory: int64(p.lendMemory), Space: int64(p.lendSpace), Anchor: p.anchor},
+		Log:  newWarnings(a.err),
 	}
 }
 
@@ -74,6 +83,9 @@ func (a *app) dial(ctx context.Context) (*client.Client, error) {
 	probe, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	_, err = c.ID(probe)
+	if err == nil && a.peer != "" {
+		return c.At(a.peer), nil
+	}
 	if err == nil {
 		return c, nil
 	}
@@ -94,6 +106,9 @@ func (a *app) join(ctx context.Context, cfg node.Config) (*session, error) {
 		if err == nil {
 			a.warnUnused()
 			return &session{Client: c}, nil
+		}
+		if a.peer != "" {
+			return nil, err
 		}
 		if !errors.Is(err, client.ErrNoPeer) {
 			return nil, err

@@ -52,13 +52,18 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":    cmdExits,
-			"until":    cmdUntil,
-			"keep":     cmdKeep,
-			"sametree": cmdSameTree,
-			"random":   cmdRandom,
-			"damage":   cmdDamage,
-			"term":     cmdTerm,
+			"exits":      cmdExits,
+			"untilexits": cmdUntilExits,
+			"spoil":      cmdSpoil,
+			"until":      cmdUntil,
+			"keep":       cmdKeep,
+			"sametree":   cmdSameTree,
+			"random":     cmdRandom,
+			"damage":     cmdDamage,
+			"term":       cmdTerm,
+			"freeport":   cmdFreePort,
+			"fetch":      cmdFetch,
+			"web":        cmdWeb,
 		},
 	})
 }
@@ -110,16 +115,50 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	got := 0
-	var exit *exec.ExitError
-	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
-		got = exit.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
+	if got := exitOf(ts, args[1:]); got != want {
 		ts.Fatalf("%s exited with %d, want %d", strings.Join(args[1:], " "), got, want)
 	}
+}
+
+// exitOf runs a command and returns its exit code.
+func exitOf(ts *testscript.TestScript, args []string) int {
+	var exit *exec.ExitError
+	err := ts.Exec(args[0], args[1:]...)
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	ts.Check(err)
+	return 0
+}
+
+// cmdUntilExits runs a command again and again until it exits with a code: untilexits CODE COMMAND…
+func cmdUntilExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: untilexits CODE COMMAND…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if !eventually(func() bool { return exitOf(ts, args[1:]) == want }) {
+		ts.Fatalf("%s never exited with %d", strings.Join(args[1:], " "), want)
+	}
+}
+
+// cmdSpoil puts a text into a variable, cut short or with another character in the middle: spoil NAME cut|alter TEXT
+func cmdSpoil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 || len(args[2]) < 16 {
+		ts.Fatalf("usage: spoil NAME cut|alter TEXT")
+	}
+	text, middle, other := args[2], len(args[2])/2, "a"
+	if text[middle] == 'a' {
+		other = "b"
+	}
+	switch args[1] {
+	case "cut":
+		text = text[:len(text)-8]
+	case "alter":
+		text = text[:middle] + other + text[middle+1:]
+	}
+	ts.Setenv(args[0], text)
 }
 
 // cmdUntil runs a command again and again until it succeeds and its stdout

@@ -57,7 +57,10 @@ func (a *app) applySettings(cmd *cobra.Command) error {
 			failed = a.complete(f, file)
 		}
 	})
-	return failed
+	if failed != nil {
+		return failed
+	}
+	return a.checkPeer(cmd)
 }
 
 // complete sets one flag from the environment or else from the file.

@@ -24,26 +24,36 @@ const (
 func newShare(a *app) *cobra.Command {
 	var flags peerFlags
 	var qr bool
+	var source shareSource
+	var until seedFlags
 	cmd := &cobra.Command{
 		Use:   "share PATH…",
 		Short: "Share files or folders and print a link to each",
 		Long: "Hashes each path, prints a link as the only line on stdout, and seeds it. Nothing is\n" +
 			"copied, so the files have to stay where they are. The running peer seeds; with none\n" +
 			"running, this command is one itself until ctrl-C. A share outlives both: the next\n" +
-			"peer on this home seeds it again, until `shoal unshare`.",
-		Example: "  shoal share photos\n  shoal share --qr report.pdf",
-		Args:    argsRange(1, -1, "path"),
+			"peer on this home seeds it again, until `shoal unshare`.\n\n" +
+			"With --from URL the link of a single file says that a web server has it as well, and\n" +
+			"who fetches it takes from there too; without a PATH, the file is downloaded first. With\n" +
+			"--car the path is a CAR file, which is unpacked beside it or to -o and shared.",
+		Example: "  shoal share photos\n  shoal share --qr report.pdf\n  shoal share --from https://example.org/disk.iso disk.iso",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			paths, err := sharePaths(args)
+			reqs, err := source.requests(cmd, args)
 			if err != nil {
 				return err
+			}
+			if err := until.check(); err != nil {
+				return err
+			}
+			for i := range reqs {
+				reqs[i].SeedRatio, reqs[i].SeedTime = until.ratio, until.time.Seconds()
 			}
 			s, err := a.join(cmd.Context(), flags.config(a))
 			if err != nil {
 				return err
 			}
 			defer closeSession(s, &err)
-			shares, err := a.share(cmd.Context(), s, paths, qr)
+			shares, err := a.share(cmd.Context(), s, reqs, qr)
 			if err != nil {
 				return err
 			}
@@ -59,6 +69,8 @@ func newShare(a *app) *cobra.Command {
 	}
 	flags.add(cmd.Flags())
 	cmd.Flags().BoolVar(&qr, "qr", false, "draw each link as a QR code, on stderr")
+	source.add(cmd.Flags())
+	until.add(cmd.Flags())
 	return cmd
 }
 
@@ -80,13 +92,13 @@ func sharePaths(args []string) ([]string, error) {
 	return paths, nil
 }
 
-// share shares the paths one after the other and prints each link as soon as
+// share does the requests one after the other and prints each link as soon as
 // it is served.
-func (a *app) share(ctx context.Context, s *session, paths []string, qr bool) ([]client.Share, error) {
+func (a *app) share(ctx context.Context, s *session, reqs []client.ShareRequest, qr bool) ([]client.Share, error) {
 	var shares []client.Share
-	for _, path := range paths {
-		v := a.newView(filepath.Base(path))
-		share, err := s.Share(ctx, client.ShareRequest{Path: path}, v.update)
+	for _, req := range reqs {
+		v := a.newView(filepath.Base(req.Path))
+		share, err := s.Share(ctx, req, v.update)
 		v.end()
 		if err != nil {
 			return nil, err
@@ -143,6 +155,10 @@ func (a *app) seed(ctx context.Context, s *session, shares []client.Share) error
 		}
 		select {
 		case <-tick.C:
+			if a.seededEnough(ctx, s, shares) {
+				a.notef("stopped seeding: it was seeded enough")
+				return nil
+			}
 		case <-ctx.Done():
 			a.notef("stopped seeding; `shoal up` seeds again, `shoal unshare` forgets the share")
 			return nil

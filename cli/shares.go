@@ -46,7 +46,7 @@ func (a *app) printShares(shares []client.Share, links bool) error {
 	}
 	if links {
 		for _, s := range shares {
-			fmt.Fprintln(a.out, s.Link)
+			fmt.Fprintln(a.out, clean(s.Link))
 		}
 		return nil
 	}

@@ -11,7 +11,7 @@ import (
 func newStatus(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show how the running peer is doing",
+		Short: "Show how the running peer and its pool are doing",
 		Args:  argsRange(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.dial(cmd.Context())
@@ -23,14 +23,24 @@ func newStatus(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printStatus(s)
+			pool, err := c.Pool(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.printStatus(s, pool)
 		},
 	}
 }
 
-func (a *app) printStatus(s client.Status) error {
+// statusShape is status as JSON: the peer, and its pool beside it.
+type statusShape struct {
+	client.Status
+	Pool client.Pool `json:"pool"`
+}
+
+func (a *app) printStatus(s client.Status, pool client.Pool) error {
 	if a.json {
-		return a.printJSON(s)
+		return a.printJSON(statusShape{s, pool})
 	}
 	lan := "on"
 	if !s.LAN {
@@ -50,6 +60,7 @@ func (a *app) printStatus(s client.Status) error {
 		[]string{"shares", fmt.Sprintf("%d, %s; %s uploaded", s.Shares, bytesText(s.Shared), bytesText(s.Uploaded))},
 		[]string{"fetching", fmt.Sprint(s.Fetching)},
 	)
+	rows = append(rows, poolRows(pool)...)
 	var peers []string
 	for _, p := range s.Peers {
 		for _, path := range p.Paths {
@@ -57,7 +68,23 @@ func (a *app) printStatus(s client.Status) error {
 		}
 	}
 	rows = append(rows, column("peers", peers, "none connected")...)
-	return table(a.out, rows)
+	if err := table(a.out, rows); err != nil {
+		return err
+	}
+	a.notePool(pool)
+	return nil
+}
+
+// poolRows is the pool as one machine.
+func poolRows(p client.Pool) [][]string {
+	t := p.Totals
+	return [][]string{
+		{"pool", fmt.Sprintf("%s, %s, %d online", cut(clean(p.ID), 8), plural(p.All.Members, "member"), t.Members)},
+		{"cores", fmt.Sprint(t.Cores)},
+		{"memory", bytesText(t.Memory)},
+		{"space", fmt.Sprintf("%s, %s free", bytesText(t.Space), bytesText(t.Free))},
+		{"names", fmt.Sprintf("%d, digest %s", p.Names.Records, clean(p.Names.Digest))},
+	}
 }
 
 func pathText(id string, p client.Path) string {

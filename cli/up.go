@@ -25,7 +25,7 @@ func newUp(a *app) *cobra.Command {
 				return a.detach(cmd.Context(), cmd.Flags())
 			}
 			cfg := flags.config(a)
-			cfg.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn})) // with times: it may be a log file
+			cfg.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelInfo})) // with times: it may be a log file
 			return a.up(cmd.Context(), cfg)
 		},
 	}

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"time"
 
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
@@ -40,6 +42,8 @@ type Config struct {
 	// nowhere, so that no command takes it for a peer that serves. Listen,
 	// LAN, Bootstrap and UPnP are ignored.
 	Offline bool
+	// Lend says what the peer offers its pool.
+	Lend Lend
 	// API is how commands reach the peer. Zero is a Unix socket in the home,
 	// or loopback TCP with a token on Windows.
 	API api.Network
@@ -47,6 +51,9 @@ type Config struct {
 	Version string
 	// Log receives warnings. Nil is nowhere.
 	Log *slog.Logger
+
+	gater connmgr.ConnectionGater // who may be connected to; nil: everybody
+	now   func() time.Time        // the clock of the names; nil: the machine's
 }
 
 // valid is a Config that was checked, with its zero fields filled in.

@@ -100,7 +100,7 @@ func examineSpace(home string) client.Check {
 func (n *Node) Doctor(context.Context) (client.Doctor, error) {
 	checks := ExamineHome(n.cfg.Home)
 	checks = append(checks, ok("api", "answers at %s", n.Endpoint()))
-	checks = append(checks, n.examineListen(), n.examineLAN(), n.examinePeers(), n.examineTable(), n.examineRecords())
+	checks = append(checks, n.examineListen(), n.examineLAN(), n.examinePeers(), n.examineTable(), n.examineRecords(), n.examinePool())
 	return client.Doctor{Checks: append(checks, n.examineShares()...)}, nil
 }
 
@@ -155,6 +155,28 @@ func (n *Node) examineTable() client.Check {
 			"the routing table is empty")
 	}
 	return ok("dht", "%d peers in the routing table", n.dht.Table())
+}
+
+// examinePool says how the peer stands in its pool.
+func (n *Node) examinePool() client.Check {
+	c, err := n.circle()
+	if err != nil {
+		return bad("pool", err)
+	}
+	p := n.poolShape(c)
+	switch {
+	case p.Standing != "ok":
+		return warn("pool", "`shoal leave` begins a pool of one's own; an admin's `shoal invite` leads back", "this peer is no member in force: %s", p.Standing)
+	case p.Problem != "":
+		return warn("pool", "is the disk full? the membership is kept in memory meanwhile", "the membership cannot be stored: %s", p.Problem)
+	case len(p.Names.Damaged) > 0:
+		return warn("pool", "what was lost is fetched again from other members", "%d files of names could not be read whole", len(p.Names.Damaged))
+	case p.All.Members == 1:
+		return ok("pool", "a pool of one; `shoal invite` lets others in")
+	case p.Totals.Members == 1 && !p.Waking:
+		return warn("pool", "are they running, and is there a network between them and this peer?", "none of the other %d members is online", p.All.Members-1)
+	}
+	return ok("pool", "member of a pool of %d, %d online", p.All.Members, p.Totals.Members)
 }
 
 // examineRecords says whether the shares can be found without their links' addresses.

@@ -24,6 +24,7 @@ import (
 	"github.com/shoal-os/shoal/dht/ident"
 	"github.com/shoal-os/shoal/node/api"
 	"github.com/shoal-os/shoal/node/api/client"
+	"github.com/shoal-os/shoal/node/web"
 	"github.com/shoal-os/shoal/storage"
 )
 
@@ -42,7 +43,13 @@ type Node struct {
 	host    *host.Host
 	dht     *dht.DHT
 	storage *storage.Storage
+	web     *web.Gateway
 	api     *api.Server
+
+	current  atomic.Pointer[circle] // nil while there is none: see circle
+	changing sync.Mutex             // held by who replaces it
+	happened feed
+	asked    questions
 
 	fetching atomic.Int32 // gets under way
 
@@ -51,7 +58,10 @@ type Node struct {
 	close    func() error
 }
 
-var _ api.Peer = (*Node)(nil)
+var (
+	_ api.Peer   = (*Node)(nil)
+	_ web.Source = (*Node)(nil)
+)
 
 // Start makes a peer of cfg. It returns when the peer listens, shares what it
 // shared before, and answers at its API; it waits for no other peer. The
@@ -67,6 +77,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: checked, started: time.Now(), stop: make(chan struct{})}
+	n.happened.init()
 	var opened closers
 	if err := n.assemble(&opened); err != nil {
 		return nil, errors.Join(err, opened.close())
@@ -94,6 +105,7 @@ func (n *Node) assemble(opened *closers) (err error) {
 		LAN:      n.cfg.LAN,
 		UPnP:     n.cfg.UPnP,
 		Agent:    "shoal/" + n.cfg.Version,
+		Gater:    n.cfg.gater,
 	}); err != nil {
 		return client.Wrap(client.KindInternal, fmt.Errorf("network: %w", err), "is a port of --listen taken by another program?")
 	}
@@ -109,7 +121,15 @@ func (n *Node) assemble(opened *closers) (err error) {
 	}
 	opened.add("storage", n.storage.Close)
 
-	if n.api, err = api.Serve(api.Config{Home: n.cfg.Home, Network: n.cfg.API, Unlisted: n.cfg.Offline}, n); err != nil {
+	if err := n.startCircle(); err != nil {
+		return err
+	}
+	opened.add("pool", n.endCircle)
+
+	n.web = web.New(n, n.cfg.Log)
+	opened.add("web", n.web.Close)
+
+	if n.api, err = api.Serve(api.Config{Home: n.cfg.Home, Network: n.cfg.API, Web: n.web, Unlisted: n.cfg.Offline}, n); err != nil {
 		return err
 	}
 	opened.add("api", n.api.Close)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"github.com/shoal-os/shoal/node/api/client"
 	"github.com/shoal-os/shoal/storage"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/chunk/car"
 	"github.com/shoal-os/shoal/storage/exchange"
 )
 
@@ -23,7 +25,7 @@ const storeDir = "store"
 
 func (n *Node) openStorage() (*storage.Storage, error) {
 	s, err := storage.Open(storage.Config{
-		Dir: filepath.Join(n.cfg.Home, storeDir), Host: n.host, Finder: n.dht, Log: n.cfg.Log,
+		Dir: filepath.Join(n.cfg.Home, storeDir), Host: n.host, Finder: n.dht, Log: n.cfg.Log, Preferred: n.preferred,
 	})
 	if err != nil {
 		return nil, client.Wrap(storageKind(err, client.KindHome), err, "`shoal doctor` looks at the home")
@@ -34,15 +36,37 @@ func (n *Node) openStorage() (*storage.Storage, error) {
 // Share indexes a path and seeds it until it is unshared, in this run and the
 // next ones.
 func (n *Node) Share(ctx context.Context, req client.ShareRequest, progress func(client.Progress)) (client.Share, error) {
-	if err := absolute(req.Path); err != nil {
-		return client.Share{}, err
+	for _, path := range []string{req.Path, cmp.Or(req.Dest, req.Path)} {
+		if err := absolute(path); err != nil {
+			return client.Share{}, err
+		}
 	}
-	s, err := n.storage.Share(ctx, req.Path, storage.ShareOptions{Name: req.Name}, shaped(progress))
+	s, err := n.share(ctx, req, shaped(progress))
 	if err != nil {
 		return client.Share{}, shareError(err)
 	}
 	return n.shareShape(s), nil
 }
+
+// share makes the files if the request asks for that, and shares them.
+func (n *Node) share(ctx context.Context, req client.ShareRequest, progress func(storage.Progress)) (storage.Share, error) {
+	limit := storage.Limit{Ratio: req.SeedRatio, Time: seconds(req.SeedTime)}
+	if req.Car {
+		s, err := n.storage.Import(ctx, req.Path, storage.ImportOptions{Dest: req.Dest, Force: req.Force}, progress)
+		if err == nil {
+			err = n.storage.SetLimit(s.Root, limit)
+		}
+		return s, err
+	}
+	if req.Download && len(req.From) > 0 {
+		if err := n.storage.Download(ctx, req.From[0], req.Path, progress); err != nil {
+			return storage.Share{}, err
+		}
+	}
+	return n.storage.Share(ctx, req.Path, storage.ShareOptions{Name: req.Name, Web: req.From, Limit: limit}, progress)
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // Get fetches a link to a path and seeds it from there.
 func (n *Node) Get(ctx context.Context, req client.GetRequest, progress func(client.Progress)) (client.GetResult, error) {
@@ -56,8 +80,13 @@ func (n *Node) Get(ctx context.Context, req client.GetRequest, progress func(cli
 	n.fetching.Add(1)
 	defer n.fetching.Add(-1)
 	n.meet(link.Addrs)
-	r, err := n.storage.Get(ctx, link, storage.GetOptions{
-		Dest: req.Dest, Force: req.Force, Timeout: time.Duration(req.Timeout * float64(time.Second)),
+	get := n.storage.Get
+	if req.Car {
+		get = n.storage.Export
+	}
+	r, err := get(ctx, link, storage.GetOptions{
+		Dest: req.Dest, Force: req.Force, Timeout: seconds(req.Timeout), Only: req.Only, Sequential: req.Sequential,
+		WebPrivate: req.PrivateWebSeeds, Limit: storage.Limit{Ratio: req.SeedRatio, Time: seconds(req.SeedTime)},
 	}, shaped(progress))
 	if err != nil {
 		return client.GetResult{}, n.getError(err)
@@ -102,7 +131,7 @@ func (n *Node) shareShape(s storage.Share) client.Share {
 	return client.Share{
 		Root:      s.Root.String(),
 		Name:      s.Name,
-		Link:      chunk.Link{Root: s.Root, Name: s.Name, Size: s.Size, Addrs: linkAddrs(n.host.ShareAddrs())}.String(),
+		Link:      chunk.Link{Root: s.Root, Name: s.Name, Size: s.Size, Web: s.Web, Addrs: linkAddrs(n.host.ShareAddrs())}.String(),
 		Path:      s.Path,
 		Size:      s.Size,
 		Files:     s.Files,
@@ -115,6 +144,10 @@ func (n *Node) shareShape(s storage.Share) client.Share {
 		Uploaded:  s.Uploaded,
 		Peers:     s.Peers,
 		Announced: n.announced(s.Root),
+		Web:       s.Web,
+		SeedRatio: s.Limit.Ratio,
+		SeedTime:  s.Limit.Time.Seconds(),
+		Seeded:    s.Limit.Seeded.Seconds(),
 	}
 }
 
@@ -126,6 +159,9 @@ func resultShape(r storage.GetResult) client.GetResult {
 	}
 	for _, s := range r.Sources {
 		out.Providers = append(out.Providers, client.Provider{ID: s.Peer.String(), Bytes: s.Bytes})
+	}
+	for _, w := range r.Web {
+		out.Web = append(out.Web, client.WebSeed{URL: wire.CleanText(w.URL), Bytes: w.Bytes, Why: wire.CleanText(w.Why)})
 	}
 	for _, b := range r.Banned {
 		out.Banned = append(out.Banned, client.Banned{ID: b.Peer.String(), Why: wire.CleanText(b.Why)})
@@ -160,8 +196,12 @@ func storageKind(err error, otherwise client.Kind) client.Kind {
 		return client.KindStopping
 	case errors.As(err, new(*exchange.NoProviderError)):
 		return client.KindNotFound
-	case errors.Is(err, storage.ErrNotShared):
+	case errors.Is(err, storage.ErrNotShared), errors.Is(err, storage.ErrNoMatch), errors.Is(err, storage.ErrNoEntry):
 		return client.KindNotFound
+	case errors.Is(err, storage.ErrPattern), errors.Is(err, storage.ErrNotFile), errors.Is(err, storage.ErrLimit), errors.Is(err, storage.ErrWebSeed):
+		return client.KindInvalid
+	case errors.Is(err, car.ErrFormat), errors.Is(err, storage.ErrImport):
+		return client.KindCorrupt
 	case errors.Is(err, storage.ErrExists):
 		return client.KindExists
 	case errors.Is(err, storage.ErrSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
@@ -189,7 +229,7 @@ func (e inPlainWords) Error() string {
 	text := e.error.Error()
 	for {
 		short := text
-		for _, prefix := range []string{"storage: ", "get: ", "share: ", "exchange: ", "block: "} {
+		for _, prefix := range []string{"storage: ", "get: ", "share: ", "import: ", "export: ", "open: ", "download: ", "exchange: ", "block: ", "car: "} {
 			short = strings.TrimPrefix(short, prefix)
 		}
 		if short == text {
@@ -207,8 +247,15 @@ func shareError(err error) error {
 	}
 	kind := storageKind(err, client.KindInternal)
 	hint := ""
-	if kind == client.KindChanged {
+	switch {
+	case kind == client.KindChanged:
 		hint = "share again when nothing writes to the files"
+	case errors.Is(err, storage.ErrWebSeed):
+		hint = "a web seed has to be the same single file, on a server that answers range requests"
+	case kind == client.KindExists:
+		hint = "choose another place with -o, or replace what is there with --force"
+	case kind == client.KindCorrupt:
+		hint = "make the CAR file anew, whole and of one root, as `shoal get LINK -o FILE.car` does"
 	}
 	return client.Wrap(kind, inPlainWords{err}, hint)
 }
@@ -222,8 +269,14 @@ func (n *Node) getError(err error) error {
 	if kind == client.KindMissing {
 		kind = client.KindPermission // nothing has to exist for a get but where it writes
 	}
-	return client.Wrap(kind, inPlainWords{err}, n.getHint(kind))
+	hint := n.getHint(kind)
+	if errors.Is(err, storage.ErrNoMatch) {
+		hint = onlyHint
+	}
+	return client.Wrap(kind, inPlainWords{err}, hint)
 }
+
+const onlyHint = "a pattern without / matches names at any depth, one with / whole paths; ** stands for any folders"
 
 func (n *Node) getHint(kind client.Kind) string {
 	switch kind {

@@ -43,7 +43,9 @@ func newHandler(p Peer) (http.Handler, *huma.OpenAPI) {
 		DefaultFormat: "application/json",
 		Transformers:  []huma.Transformer{reshape},
 	})
+	a.UseMiddleware(checkRole)
 	routes(a, p)
+	mux.Handle(reachPattern, reach(p, mux))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		answerError(w, &client.Error{
 			Kind: client.KindNotFound, Text: "there is no " + r.Method + " " + r.URL.Path, Hint: "see /openapi.json",
@@ -90,6 +92,8 @@ func routes(a huma.API, p Peer) {
 			p.Stop()
 			return &body[client.Stopping]{client.Stopping{PID: processID()}}, nil
 		})
+	routeCat(a, p)
+	routePool(a, p)
 	sse.Register(a, operation(a, "POST", "/v1/share", "share", "Index a path and seed it", eventsText), events(client.Share{}),
 		func(ctx context.Context, in *body[client.ShareRequest], send sse.Sender) {
 			follow(ctx, send, func(ctx context.Context, progress func(client.Progress)) (client.Share, error) {

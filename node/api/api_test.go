@@ -22,6 +22,7 @@ var update = flag.Bool("update", false, "write openapi.json anew")
 
 // fake is a peer that does what its test says.
 type fake struct {
+	fakePool
 	share   func(context.Context, client.ShareRequest, func(client.Progress)) (client.Share, error)
 	get     func(context.Context, client.GetRequest, func(client.Progress)) (client.GetResult, error)
 	unshare func(string) error

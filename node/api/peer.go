@@ -6,7 +6,7 @@ import (
 	"github.com/shoal-os/shoal/node/api/client"
 )
 
-// Peer is what the API serves: the running peer, in four small parts.
+// Peer is what the API serves: the running peer, in small parts.
 //
 // Methods are called from many goroutines at once. Errors that are a
 // [client.Error] cross the API as they are; any other becomes an internal one.
@@ -14,6 +14,8 @@ type Peer interface {
 	Describer
 	Sharer
 	Getter
+	Reader
+	Pooler
 	Stopper
 }
 

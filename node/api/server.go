@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/shoal-os/shoal/node/api/client"
@@ -24,6 +25,8 @@ const (
 type Config struct {
 	Home    string  // the peer's folder; must exist
 	Network Network // zero: the system's own, see NetworkDefault
+	// Web answers what is below /ipfs/, behind the same guard; nil for nothing.
+	Web http.Handler
 	// Unlisted keeps home/api.json as it is: only who was told the endpoint
 	// finds the server.
 	Unlisted bool
@@ -56,7 +59,7 @@ func Serve(cfg Config, p Peer) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{home: cfg.Home, door: d, cancel: cancel, served: make(chan struct{})}
 	s.http = &http.Server{
-		Handler:           guard(d.endpoint, handler),
+		Handler:           guard(d.endpoint, withWeb(handler, cfg.Web)),
 		ReadHeaderTimeout: headerTimeout,
 		MaxHeaderBytes:    headerBytesMax,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
@@ -84,4 +87,19 @@ func (s *Server) Close() error {
 	}
 	<-s.served
 	return errors.Join(err, s.door.close())
+}
+
+// withWeb sends what is below /ipfs/ to web. It is no part of the document: its
+// specifications are others'.
+func withWeb(handler, web http.Handler) http.Handler {
+	if web == nil {
+		return handler
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/ipfs/") {
+			web.ServeHTTP(w, r)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
 }

@@ -23,6 +23,7 @@ const (
 type Client struct {
 	home     string
 	endpoint Endpoint
+	prefix   string // before every path: leads to another member's API
 	http     *http.Client
 }
 
@@ -48,6 +49,15 @@ func New(home string, e Endpoint) *Client {
 		IdleConnTimeout: 30 * time.Second,
 	}
 	return &Client{home: home, endpoint: e, http: &http.Client{Transport: transport}}
+}
+
+// At returns a client of another member's API, by way of this client's peer.
+// member is a name, the beginning of one, or a peer id; what may be asked there
+// is for that member to say. Closing either closes both.
+func (c *Client) At(member string) *Client {
+	at := *c
+	at.prefix = "/v1/peers/" + url.PathEscape(member) + "/api"
+	return &at
 }
 
 // Endpoint returns where the client connects to.
@@ -102,8 +112,29 @@ func (c *Client) Get(ctx context.Context, req GetRequest, progress func(Progress
 
 // call makes a request without a body and decodes its answer.
 func call[T any](ctx context.Context, c *Client, method, path string) (T, error) {
+	return send[T](ctx, c, method, path, nil)
+}
+
+// encode is a request's body as JSON; nil stays nil.
+func encode(body any) ([]byte, error) {
+	if body == nil {
+		return nil, nil
+	}
+	data, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
+	return data, nil
+}
+
+// send makes a request with a body, which may be nil, and decodes its answer.
+func send[T any](ctx context.Context, c *Client, method, path string, body any) (T, error) {
 	var out T
-	resp, err := c.do(ctx, method, path, nil)
+	data, err := encode(body)
+	if err != nil {
+		return out, err
+	}
+	resp, err := c.do(ctx, method, path, data)
 	if err != nil {
 		return out, err
 	}
@@ -111,11 +142,11 @@ func call[T any](ctx context.Context, c *Client, method, path string) (T, error)
 	if resp.StatusCode == http.StatusNoContent {
 		return out, nil
 	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, answerBytesMax))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, answerBytesMax))
 	if err != nil {
 		return out, c.lost(ctx, err)
 	}
-	if err := json.Unmarshal(data, &out); err != nil {
+	if err := json.Unmarshal(answer, &out); err != nil {
 		return out, fmt.Errorf("api: %s: %w", path, err)
 	}
 	return out, nil
@@ -123,7 +154,7 @@ func call[T any](ctx context.Context, c *Client, method, path string) (T, error)
 
 // do sends a request and turns an answer that is not a success into an error.
 func (c *Client) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.host()+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.host()+c.prefix+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 )
 
 // eventBytesMax bounds one event, and so what a decoder ever holds.
@@ -81,12 +82,17 @@ func (r *eventReader) next() (event, error) {
 
 // stream posts a request and follows its events up to the last.
 func stream[T any](ctx context.Context, c *Client, path string, body any, progress func(Progress)) (T, error) {
+	return follow(ctx, c, http.MethodPost, path, body, func(e event, out *T) (bool, error) { return handle(e, out, progress) })
+}
+
+// follow makes a request and passes its events on, until take is done or fails.
+func follow[T any](ctx context.Context, c *Client, method, path string, body any, take func(event, *T) (done bool, err error)) (T, error) {
 	var out T
-	data, err := json.Marshal(body)
+	data, err := encode(body)
 	if err != nil {
-		return out, fmt.Errorf("api: %w", err)
+		return out, err
 	}
-	resp, err := c.do(ctx, "POST", path, data)
+	resp, err := c.do(ctx, method, path, data)
 	if err != nil {
 		return out, err
 	}
@@ -100,11 +106,20 @@ func stream[T any](ctx context.Context, c *Client, path string, body any, progre
 		if err != nil {
 			return out, c.lost(ctx, err)
 		}
-		done, err := handle(e, &out, progress)
+		done, err := take(e, &out)
 		if done || err != nil {
 			return out, err
 		}
 	}
+}
+
+// decode reads the data of an event.
+func decode[T any](e event) (T, error) {
+	var out T
+	if err := json.Unmarshal(e.Data, &out); err != nil {
+		return out, fmt.Errorf("api: %s event: %w", e.Name, err)
+	}
+	return out, nil
 }
 
 // handle acts on one event; done is true after the last. Events of names that

@@ -48,6 +48,15 @@ type Identity struct {
 type ShareRequest struct {
 	Path string `json:"path" minLength:"1" maxLength:"4096" doc:"Absolute path of the file or folder to share; nothing is copied"`
 	Name string `json:"name,omitempty" maxLength:"255" doc:"Name in the link; empty is the last element of the path"`
+
+	From     []string `json:"from,omitempty" maxItems:"4" doc:"URLs where the same bytes lie too, for single files; they go into the link"`
+	Download bool     `json:"download,omitempty" doc:"Make the file at path first, from the first of these URLs"`
+	Car      bool     `json:"car,omitempty" doc:"The path is a CAR file: unpack it and share what is in it"`
+	Dest     string   `json:"dest,omitempty" maxLength:"4096" doc:"Absolute path to unpack to; empty is beside the CAR file"`
+	Force    bool     `json:"force,omitempty" doc:"Replace what is at dest"`
+
+	SeedRatio float64 `json:"seed_ratio,omitempty" minimum:"0" doc:"Unshare once so many times its size was served; 0 is never"`
+	SeedTime  float64 `json:"seed_time_s,omitempty" minimum:"0" doc:"Unshare after so many seconds of seeding; 0 is never"`
 }
 
 // GetRequest is the body of POST /v1/get.
@@ -56,6 +65,14 @@ type GetRequest struct {
 	Dest    string  `json:"dest" minLength:"1" maxLength:"4096" doc:"Absolute path that the file or folder will have"`
 	Force   bool    `json:"force,omitempty" doc:"Replace what is at dest"`
 	Timeout float64 `json:"timeout_s,omitempty" minimum:"0" doc:"Give up after this many seconds in which nothing arrived; 0 is the peer's default"`
+
+	Only       []string `json:"only,omitempty" maxItems:"64" doc:"Patterns that choose files and whole folders; all of it when empty"`
+	Sequential bool     `json:"sequential,omitempty" doc:"Fetch in order, so that it can be read meanwhile"`
+	Car        bool     `json:"car,omitempty" doc:"Write it to dest as one CAR file"`
+
+	SeedRatio       float64 `json:"seed_ratio,omitempty" minimum:"0" doc:"Unshare once so many times its size was served; 0 changes nothing"`
+	SeedTime        float64 `json:"seed_time_s,omitempty" minimum:"0" doc:"Unshare after so many seconds of seeding; 0 changes nothing"`
+	PrivateWebSeeds bool    `json:"private_web_seeds,omitempty" doc:"Let web seeds of the link be at addresses that are not public"`
 }
 
 // Progress is the SSE event "progress" of share and get. Byte counts are -1
@@ -79,7 +96,7 @@ type Share struct {
 	Path      string    `json:"path" doc:"Where the bytes are on this machine"`
 	Size      int64     `json:"size" doc:"Bytes of all files"`
 	Files     int       `json:"files" doc:"Number of files"`
-	State     string    `json:"state" doc:"seeding, changed, missing or partial"`
+	State     string    `json:"state" doc:"seeding, changed, missing, partial (a download that is not complete, or a choice of it) or cached (parts that were read)"`
 	Have      int64     `json:"have" doc:"Chunks present"`
 	Chunks    int64     `json:"chunks" doc:"Chunks in all"`
 	Problem   string    `json:"problem,omitempty" doc:"What keeps the share from being served whole"`
@@ -88,6 +105,10 @@ type Share struct {
 	Uploaded  int64     `json:"uploaded" doc:"Bytes served since the peer started"`
 	Peers     int       `json:"peers" doc:"Peers fetching it now"`
 	Announced time.Time `json:"announced,omitzero" doc:"When the DHT was last told of it; absent when it never was"`
+	Web       []string  `json:"web,omitempty" doc:"URLs where the same bytes lie too"`
+	SeedRatio float64   `json:"seed_ratio,omitempty" doc:"It is unshared once so many times its size was served"`
+	SeedTime  float64   `json:"seed_time_s,omitempty" doc:"It is unshared after so many seconds of seeding"`
+	Seeded    float64   `json:"seeded_s,omitempty" doc:"Seconds of seeding so far, of a share with such a limit"`
 }
 
 // ShareList is the answer to GET /v1/shares.
@@ -107,6 +128,14 @@ type GetResult struct {
 	Wasted    int64      `json:"wasted" doc:"Bytes that came in vain, twice or wrong"`
 	Providers []Provider `json:"providers" nullable:"false" doc:"The peers that bytes came from"`
 	Banned    []Banned   `json:"banned" nullable:"false" doc:"The peers that were dropped for lying"`
+	Web       []WebSeed  `json:"web,omitempty" doc:"The web seeds of the link"`
+}
+
+// WebSeed is a URL of a link, and what became of it in a get.
+type WebSeed struct {
+	URL   string `json:"url" doc:"Where the bytes lie"`
+	Bytes int64  `json:"bytes" doc:"Bytes that came from there"`
+	Why   string `json:"why,omitempty" doc:"Why it was dropped; absent when it was not"`
 }
 
 // Provider is a peer that sent bytes.

@@ -1,0 +1,207 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/shoal-os/shoal/dht/ident"
+	"github.com/shoal-os/shoal/node/api/client"
+)
+
+const (
+	// memberConnsMax bounds the open connections of all members together.
+	memberConnsMax = 64
+	// memberQueue bounds those that wait to be taken.
+	memberQueue = 16
+)
+
+// remoteRoles is the one place that says what members may ask of this peer, and
+// from which role on. What is not here is for the owner of the home alone: a
+// share or a get would read or write any path of this machine.
+var remoteRoles = map[string]ident.Role{
+	"status": ident.RoleTerminal,
+	"id":     ident.RoleTerminal,
+	"doctor": ident.RoleTerminal,
+	"shares": ident.RoleTerminal,
+	"pool":   ident.RoleTerminal,
+	"cat":    ident.RoleTerminal,
+
+	"unshare":     ident.RoleAdmin,
+	"down":        ident.RoleAdmin,
+	"invite":      ident.RoleAdmin,
+	"evict":       ident.RoleAdmin,
+	"promote":     ident.RoleAdmin,
+	"pool-events": ident.RoleAdmin,
+}
+
+// RoleOf says what a caller may do, at the moment of each request: [ident.RoleNone]
+// once it is no member any more.
+type RoleOf func() ident.Role
+
+// Members serves the API to members of the pool, over connections that the
+// pool's gate let in.
+type Members struct {
+	http   *http.Server
+	cancel context.CancelFunc
+	served chan struct{}
+	queue  chan net.Conn
+	done   chan struct{}
+	once   sync.Once
+
+	mu   sync.Mutex
+	open int
+}
+
+var _ net.Listener = (*Members)(nil)
+
+// ServeMembers makes the API of p ready for members. Handle brings them.
+func ServeMembers(p Peer) *Members {
+	handler, _ := newHandler(p)
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &Members{cancel: cancel, served: make(chan struct{}), queue: make(chan net.Conn, memberQueue), done: make(chan struct{})}
+	m.http = &http.Server{
+		Handler:           forMembers(handler),
+		ReadHeaderTimeout: headerTimeout,
+		MaxHeaderBytes:    headerBytesMax,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, callerKey{}, c.(*memberConn).role)
+		},
+	}
+	go func() {
+		defer close(m.served)
+		_ = m.http.Serve(m)
+	}()
+	return m
+}
+
+// Handle serves one connection, and returns before it ends.
+func (m *Members) Handle(c net.Conn, role RoleOf) {
+	m.mu.Lock()
+	full := m.open >= memberConnsMax
+	if !full {
+		m.open++
+	}
+	m.mu.Unlock()
+	if full {
+		_ = c.Close()
+		return
+	}
+	conn := &memberConn{Conn: c, role: role, left: sync.OnceFunc(m.left)}
+	select {
+	case m.queue <- conn:
+	case <-m.done:
+		_ = conn.Close()
+	default:
+		_ = conn.Close()
+	}
+}
+
+func (m *Members) left() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.open--
+}
+
+// Accept implements [net.Listener].
+func (m *Members) Accept() (net.Conn, error) {
+	select {
+	case c := <-m.queue:
+		return c, nil
+	case <-m.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr implements [net.Listener].
+func (m *Members) Addr() net.Addr { return memberAddr{} }
+
+// Close ends the listening; requests under way go on.
+func (m *Members) Close() error {
+	m.once.Do(func() { close(m.done) })
+	return nil
+}
+
+// Shut cancels what is under way, lets the answers out and closes everything.
+func (m *Members) Shut() error {
+	m.cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	err := m.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = m.http.Close()
+	}
+	<-m.served
+	for {
+		select {
+		case c := <-m.queue:
+			_ = c.Close()
+		default:
+			return err
+		}
+	}
+}
+
+type memberAddr struct{}
+
+func (memberAddr) Network() string { return "libp2p" }
+func (memberAddr) String() string  { return "pool" }
+
+// memberConn is a connection of a member.
+type memberConn struct {
+	net.Conn
+	role RoleOf
+	left func()
+}
+
+func (c *memberConn) Close() error {
+	c.left()
+	return c.Conn.Close()
+}
+
+type callerKey struct{}
+
+// forMembers stands before every request of a member: there is one, its role is
+// known, and it is no web page.
+func forMembers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		role, ok := r.Context().Value(callerKey{}).(RoleOf)
+		if !ok || role() == ident.RoleNone || r.Header.Get("Origin") != "" {
+			answerError(w, &client.Error{Kind: client.KindRefused, Text: "only members of the pool may ask this peer"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// isOwner reports whether a request came by the local API, not from a member.
+func isOwner(ctx context.Context) bool { return ctx.Value(callerKey{}) == nil }
+
+// checkRole is the middleware that holds members to remoteRoles.
+func checkRole(ctx huma.Context, next func(huma.Context)) {
+	role, remote := ctx.Context().Value(callerKey{}).(RoleOf)
+	if !remote {
+		next(ctx)
+		return
+	}
+	least, open := remoteRoles[ctx.Operation().OperationID]
+	var refusal *client.Error
+	switch have := role(); {
+	case !open:
+		refusal = &client.Error{Kind: client.KindRefused, Text: "only the owner of this peer may do this", Hint: "run the command on that machine"}
+	case have < least:
+		refusal = &client.Error{Kind: client.KindRefused, Text: "this needs the role " + least.String() + ", and yours is " + have.String(),
+			Hint: "ask an admin of the pool; `shoal peers` shows who is"}
+	default:
+		next(ctx)
+		return
+	}
+	_, w := humago.Unwrap(ctx)
+	answerError(w, refusal)
+}
