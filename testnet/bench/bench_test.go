@@ -213,14 +213,14 @@ func TestOnlyBringsItsFloor(t *testing.T) {
 	}
 }
 
-func TestElapsed(t *testing.T) {
+func TestParseGot(t *testing.T) {
 	for _, text := range []string{`{"elapsed_s":1.5}`, "{\n \"elapsed_s\": 1.5\n}\n", "noise\n{\"elapsed_s\":1.5}\n"} {
-		if got, err := elapsed([]byte(text)); err != nil || got != 1.5 {
+		if got, _, err := parseGot([]byte(text)); err != nil || got != 1.5 {
 			t.Errorf("%q gives %v: %v", text, got, err)
 		}
 	}
 	for _, text := range []string{"", "x", "{}"} {
-		if _, err := elapsed([]byte(text)); err == nil {
+		if _, _, err := parseGot([]byte(text)); err == nil {
 			t.Errorf("%q was accepted", text)
 		}
 	}

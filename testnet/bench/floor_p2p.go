@@ -59,9 +59,13 @@ func p2pReceive(a roleArgs, notices chan<- notice) error {
 		return err
 	}
 	r := m.stop(result{Bytes: n, Files: 1, Sum: sum})
-	// The sender waits for this end of the stream: it must not close its host before the last byte has arrived.
-	s.Close()
+	// The sender waits for this end of the stream, so that it does not close its host before the last byte has arrived; and
+	// this side waits for its own end, so that its host's does not come first.
+	if err := s.Close(); err != nil {
+		return err
+	}
 	notices <- r
+	<-a.finish
 	return nil
 }
 

@@ -3,6 +3,7 @@
 //	go run ./testnet/bench share [--size 1GiB] [--files 10000] [--runs 3] [--json]
 //	go run ./testnet/bench swarm [--json]
 //	go run ./testnet/bench memory [--size 10GiB]
+//	go run ./testnet/bench pool [--peers 50] [--records 10000] [--json]
 //
 // A figure from one machine says nothing on another, and little on a busy one. So every bench measures its floors
 // (what a skilled programmer would get from the same machine without shoal's duties) in the same run, turn by turn
@@ -35,6 +36,7 @@ var benches = []bench{
 	{"share", "import and one-to-one get of one large file and of many small ones", runShare},
 	{"swarm", "one to many, many to one, and across an emulated wide-area link", runSwarm},
 	{"memory", "the peaks of memory of both sides for one very large file", runMemory},
+	{"pool", "convergence, catching up and the idle cost of a pool of many members", runPool},
 }
 
 // roleCommand is the hidden subcommand under which this program starts itself again as one side of a floor.

@@ -149,6 +149,7 @@ type fetched struct {
 	elapsed float64 // seconds, as get itself reports
 	seconds float64 // of the whole command
 	usage   result
+	banned  []string // ids of the peers that were found lying
 }
 
 func (p *peers) get(ctx context.Context, at place, transports, link, out string) (fetched, error) {
@@ -180,7 +181,7 @@ func (p *peers) prepareGet(ctx context.Context, at place, transports, link, out 
 		}
 		state := cmd.ProcessState
 		f.usage = result{CPU: (state.UserTime() + state.SystemTime()).Seconds(), RSS: waitedRSS(state)}
-		f.elapsed, err = elapsed(stdout.Bytes())
+		f.elapsed, f.banned, err = parseGot(stdout.Bytes())
 		return f, err
 	}, nil
 }
@@ -193,22 +194,28 @@ func lastLines(text string) string {
 	return strings.Join(lines[max(0, len(lines)-linesShown):], "\n")
 }
 
-// elapsed finds elapsed_s in what get --json printed: the result is the last line, or the whole output.
-func elapsed(out []byte) (float64, error) {
+// parseGot reads what get --json printed: the result is the last line, or the whole output.
+func parseGot(out []byte) (elapsed float64, banned []string, err error) {
 	var r struct {
 		Elapsed float64 `json:"elapsed_s"`
+		Banned  []struct {
+			ID string `json:"id"`
+		} `json:"banned"`
 	}
 	text := bytes.TrimSpace(out)
 	if json.Unmarshal(text, &r) != nil {
 		text = text[bytes.LastIndexByte(text, '\n')+1:]
 		if err := json.Unmarshal(text, &r); err != nil {
-			return 0, fmt.Errorf("shoal get --json printed %q: %w", out, err)
+			return 0, nil, fmt.Errorf("shoal get --json printed %q: %w", out, err)
 		}
 	}
 	if r.Elapsed <= 0 {
-		return 0, errors.New("shoal get --json gave no elapsed_s")
+		return 0, nil, errors.New("shoal get --json gave no elapsed_s")
 	}
-	return r.Elapsed, nil
+	for _, b := range r.Banned {
+		banned = append(banned, b.ID)
+	}
+	return r.Elapsed, banned, nil
 }
 
 // importing measures an import in a peer inside this program, so that no process's start is in it.

@@ -17,6 +17,7 @@ import (
 )
 
 const (
+	groupMany = "many"
 	groupWide = "wide"
 
 	manyGetters = 4
@@ -24,7 +25,8 @@ const (
 
 // swarmBench is one run of `bench swarm`.
 type swarmBench struct {
-	many  *shareBench // the file that goes to many or comes from many
+	one   *shareBench // one large file and many small ones, from one to one
+	many  *shareBench // the file that goes to many and comes from many, and where received files go
 	wide  *shareBench // the smaller file that crosses the emulated link
 	link  netem.Link
 	tcp   string
@@ -32,11 +34,26 @@ type swarmBench struct {
 	turns map[string]uint64
 }
 
+// swarmSizes is how much of each there is; 0 leaves it out.
+type swarmSizes struct {
+	one, many, wide, memory size
+	files, seeds            int
+}
+
+func (z *swarmSizes) flags(fs *flag.FlagSet) {
+	*z = swarmSizes{one: 1 << 30, many: 256 << 20, wide: 4 << 20, memory: 10 << 30, files: 10_000, seeds: 10_000}
+	fs.Var(&z.one, "one-size", "size of the file that goes from one to one; 0 leaves it out")
+	fs.IntVar(&z.files, "files", z.files, "number of files of 4 KiB that go from one to one; 0 leaves them out")
+	fs.Var(&z.many, "size", "size of the file that goes to several at once and comes from several; 0 leaves it out")
+	fs.Var(&z.wide, "wide-size", "size of the file that crosses the emulated link; 0 leaves it out")
+	fs.Var(&z.memory, "memory-size", "size of the sparse file whose transfer's memory is measured; 0 leaves it out")
+	fs.IntVar(&z.seeds, "seeds", z.seeds, "how many swarms of the scheduler to simulate; 0 leaves them out")
+}
+
 func runSwarm(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("bench swarm", flag.ContinueOnError)
-	bytes, wideBytes := size(256<<20), size(4<<20)
-	fs.Var(&bytes, "size", "size of the file that goes to several at once; 0 leaves it out")
-	fs.Var(&wideBytes, "wide-size", "size of the file that crosses the emulated link; 0 leaves it out")
+	var sizes swarmSizes
+	sizes.flags(fs)
 	delay := fs.Duration("delay", 50*time.Millisecond, "delay of the emulated link, each way")
 	loss := fs.Float64("loss", 0.01, "loss of the emulated link, each way, 0 to 1")
 	rate := fs.Int64("rate", 0, "bits per second of the emulated link; 0 is unlimited")
@@ -51,43 +68,79 @@ func runSwarm(ctx context.Context, args []string) error {
 	return inTemporaryFolder(func(dir string) error {
 		b := &swarmBench{link: netem.Link{Delay: *delay, Loss: *loss, Rate: *rate}, tcp: *tcp, shoal: newPeers(dir, ""), turns: map[string]uint64{}}
 		report := newReport("swarm", opts.runs)
-		cases, err := b.cases(dir, report, int64(bytes), int64(wideBytes))
+		cases, err := b.cases(dir, report, sizes)
 		if err != nil {
 			return err
 		}
+		gib := func(z size) float64 { return float64(z) / (1 << 30) }
 		report.groups = []group{
-			{groupFile, "one file of " + bytes.String() + ", received bytes of all together", "MB/s", float64(bytes) / (1 << 30), "CPU s/GiB"},
-			{groupSeeders, fmt.Sprintf("the same file from seeders of %.0f Mbit/s each, %v away", fastRate/1e6, *delay/10), "MB/s", float64(bytes) / (1 << 30), "CPU s/GiB"},
-			{groupWide, fmt.Sprintf("one file of %s across %v and %v %% loss each way, TCP %s", wideBytes.String(), *delay, *loss*100, congestionControl(*tcp)), "kB/s", 1, "CPU s"},
+			{groupFile, "one file of " + sizes.one.String() + ", from one to one", "MB/s", gib(sizes.one), "CPU s/GiB"},
+			{groupTree, fmt.Sprintf("%d files of 4 KiB, from one to one", sizes.files), "files/s", 1, "CPU s"},
+			{groupMany, "one file of " + sizes.many.String() + ", received bytes of all together", "MB/s", gib(sizes.many), "CPU s/GiB"},
+			{groupSeeders, fmt.Sprintf("the same file from seeders of %.0f Mbit/s each, %v away", fastRate/1e6, *delay/10), "MB/s", gib(sizes.many), "CPU s/GiB"},
+			{groupWide, fmt.Sprintf("one file of %s across %v and %v %% loss each way, TCP %s", sizes.wide.String(), *delay, *loss*100, congestionControl(*tcp)), "kB/s", 1, "CPU s"},
+			{groupMemory, "one sparse file of " + sizes.memory.String() + ", for the peaks of memory", "MB/s", gib(sizes.memory), "CPU s/GiB"},
+			{groupSim, "the scheduler alone", "swarms/s", 1, "CPU s"},
 		}
 		return report.measure(ctx, opts, cases)
 	})
 }
 
 // cases makes the data for what was asked and for what this machine can do.
-func (b *swarmBench) cases(dir string, r *report, size, wideSize int64) (cases []testcase, err error) {
+func (b *swarmBench) cases(dir string, r *report, z swarmSizes) (cases []testcase, err error) {
 	emulated := netem.Supported()
 	if emulated != nil {
 		progress("the emulated network is left out: %v", emulated)
 	}
-	if size > 0 {
-		if b.many, err = newShareBench(filepath.Join(dir, "many"), size, 0, 0); err != nil {
+	if z.one > 0 || z.files > 0 {
+		if b.one, err = newShareBench(filepath.Join(dir, "one"), int64(z.one), z.files, 4<<10); err != nil {
+			return nil, err
+		}
+		b.one.shoal = b.shoal
+		r.before = b.one.warm
+		cases = append(cases, b.oneCases(z)...)
+	}
+	if z.many > 0 {
+		if b.many, err = newShareBench(filepath.Join(dir, "many"), int64(z.many), 0, 0); err != nil {
 			return nil, err
 		}
 		b.many.shoal = b.shoal
-		r.before = b.many.warm
+		if b.one == nil {
+			r.before = b.many.warm
+		}
 		cases = append(cases, b.manyCases()...)
 		if emulated == nil {
 			cases = append(cases, b.seederCases()...)
 		}
 	}
-	if wideSize > 0 && emulated == nil {
-		if b.wide, err = newShareBench(filepath.Join(dir, "wide"), wideSize, 0, 0); err != nil {
+	if z.wide > 0 && emulated == nil {
+		if b.wide, err = newShareBench(filepath.Join(dir, "wide"), int64(z.wide), 0, 0); err != nil {
 			return nil, err
 		}
 		cases = append(cases, b.wideCases()...)
 	}
+	if z.memory > 0 {
+		c, err := memoryCase(dir, z.memory, b.shoal)
+		if err != nil {
+			return nil, err
+		}
+		cases = append(cases, c)
+	}
+	if z.seeds > 0 {
+		cases = append(cases, b.simCases(z.seeds)...)
+	}
 	return cases, nil
+}
+
+// oneCases are the subjects of `bench share` with the floors that they are judged by.
+func (b *swarmBench) oneCases(z swarmSizes) (cases []testcase) {
+	wanted := map[string]bool{"tcp": z.one > 0, "get": z.one > 0, "packed": z.files > 0, "get-tree": z.files > 0}
+	for _, c := range append(b.one.fileCases(), b.one.treeCases()...) {
+		if wanted[c.name] {
+			cases = append(cases, c)
+		}
+	}
+	return cases
 }
 
 // congestionControl names what the emulated link's TCP uses: a rate under loss depends on little else.
@@ -108,8 +161,15 @@ func (b *swarmBench) manyCases() []testcase {
 	s := b.many
 	megabytes := float64(s.size) / 1e6
 	oneToOne := slices.DeleteFunc(s.fileCases(), func(c testcase) bool { return c.name != "tcp" && c.name != "get" })
+	for i := range oneToOne {
+		c := &oneToOne[i]
+		c.group, c.name = groupMany, "many-"+c.name
+		if c.floor != "" {
+			c.floor = "many-" + c.floor
+		}
+	}
 	return append(oneToOne, testcase{
-		name: "four", group: groupFile, what: fmt.Sprintf("shoal get by %d at once", manyGetters), floor: "get",
+		name: "four", group: groupMany, what: fmt.Sprintf("shoal get by %d at once", manyGetters), floor: "many-get",
 		run: func(ctx context.Context) (sample, error) { return b.fourAtOnce(ctx, s.file, megabytes) },
 	})
 }
@@ -124,6 +184,7 @@ func (b *swarmBench) fourAtOnce(ctx context.Context, path string, megabytes floa
 	before := processCPU(seeder.pid())
 	gets := make([]fetched, manyGetters)
 	errs := make([]error, manyGetters)
+	outs := make([]string, manyGetters)
 	var wg sync.WaitGroup
 	for i := range gets {
 		out, done := b.many.output()
@@ -132,13 +193,15 @@ func (b *swarmBench) fourAtOnce(ctx context.Context, path string, megabytes floa
 		if err != nil {
 			return sample{}, err
 		}
-		wg.Go(func() {
-			if gets[i], errs[i] = get(); errs[i] == nil {
-				errs[i] = check(out, b.many.fileSum, fileSum)
-			}
-		})
+		outs[i] = out
+		wg.Go(func() { gets[i], errs[i] = get() })
 	}
 	wg.Wait()
+	for i, out := range outs { // not before all have ended: hashing would take processors from the others
+		if errs[i] == nil {
+			errs[i] = check(out, b.many.fileSum, fileSum)
+		}
+	}
 	if err := errors.Join(errs...); err != nil {
 		return sample{}, err
 	}
