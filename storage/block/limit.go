@@ -40,7 +40,7 @@ func (r *Root) SetLimit(l Limit) error {
 	if r.meta.Limit = nil; l.Set() {
 		r.meta.Limit = &l
 	}
-	if r.removed {
+	if r.detached {
 		return nil
 	}
 	if err := r.writeMeta(); err != nil {
@@ -54,7 +54,7 @@ func (r *Root) SetWeb(urls []string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.meta.Web = urls
-	if r.removed {
+	if r.detached {
 		return nil
 	}
 	if err := r.writeMeta(); err != nil {

@@ -31,16 +31,15 @@ type Root struct {
 	// Uploaded counts leaf bytes served since the peer started.
 	Uploaded atomic.Int64
 
-	mu      sync.Mutex
-	dir     string // its record's folder
-	meta    meta
-	mtimes  []int64            // per file in walk order; nil while partial
-	have    *bitfield.Bitfield // nil unless partial
-	haveF   *os.File           // the persisted bitfield, open while it is being written
-	tree    weak.Pointer[chunk.Tree]
-	leaves  int
-	removed bool   // its record is gone from the store
-	why     string // what is wrong with it, in words; "" when nothing is
+	mu     sync.Mutex
+	dir    string // its record's folder
+	meta   meta
+	mtimes []int64            // per file in walk order; nil while partial
+	have   *bitfield.Bitfield // nil unless partial
+	haveF  *os.File           // the persisted bitfield, open while it is being written
+	tree   weak.Pointer[chunk.Tree]
+	leaves int
+	why    string // what is wrong with it, in words; "" when nothing is
 
 	// pin keeps the tree of a root whose record's folder does not have it.
 	pin *chunk.Tree
@@ -317,7 +316,7 @@ func (r *Root) NeedsSync() bool {
 func (r *Root) Synced() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if (r.meta.State == Partial && !r.meta.Placed) || r.meta.Boot == "" || r.removed {
+	if (r.meta.State == Partial && !r.meta.Placed) || r.meta.Boot == "" || r.detached {
 		return nil
 	}
 	r.meta.Boot = ""
@@ -364,13 +363,4 @@ func (r *Root) close() {
 		_ = r.haveF.Close()
 		r.haveF = nil
 	}
-}
-
-// remove deletes the record's folder; nothing writes to it afterwards.
-func (r *Root) remove() error {
-	r.close()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.removed = true
-	return os.RemoveAll(r.dir)
 }

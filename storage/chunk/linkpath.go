@@ -62,7 +62,10 @@ func parseLinkPath(s string) (Link, string, error) {
 // cutPath takes a path that was put behind a whole link off its last field.
 func cutPath(query string) (rest, path string) {
 	at := strings.LastIndexByte(query, '&') + 1
-	key, value, _ := strings.Cut(query[at:], "=")
+	key, value, ok := strings.Cut(query[at:], "=")
+	if !ok {
+		return query, ""
+	}
 	switch key {
 	case "n", "s", "p":
 		if i := strings.IndexByte(value, '/'); i >= 0 {
@@ -71,8 +74,9 @@ func cutPath(query string) (rest, path string) {
 		}
 	case "a":
 		// The path begins where the longest address ends.
-		for end := len(query); end > at; end = strings.LastIndexByte(query[:end], '/') {
-			addr, err := unescape(query[at+len("a=") : end])
+		begin := at + len("a=")
+		for end := len(query); end > begin; end = strings.LastIndexByte(query[:end], '/') {
+			addr, err := unescape(query[begin:end])
 			if err != nil {
 				continue
 			}

@@ -95,6 +95,8 @@ func FuzzParseLinkPath(f *testing.F) {
 	f.Add("shoal:" + leaf.String() + "/a%20b?n=a&w=https%3A//example.org/")
 	f.Add("shoal:" + leaf.String() + "?p=" + peerID + "&a=/ip4/10.0.0.1/tcp/4001/x/y")
 	f.Add(leaf.String() + "/x")
+	f.Add("shoal:" + leaf.String() + "?n=a&a")
+	f.Add("shoal:" + leaf.String() + "?a=/")
 	f.Fuzz(func(t *testing.T, s string) {
 		l, path, err := ParseLinkPath(s)
 		if err != nil {
