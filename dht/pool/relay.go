@@ -106,7 +106,7 @@ func (p *Pool) askRelay(id peer.ID, res *reservation) {
 			return
 		}
 		res.addrs = addrs
-		res.again = p.clock.boot() + max(reserveAgain, until.Sub(time.Now())/2)
+		res.again = p.clock.boot() + max(reserveAgain, time.Until(until)/2)
 		p.refreshSaying()
 	})
 }
