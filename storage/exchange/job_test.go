@@ -40,7 +40,9 @@ func TestComesAndGoes(t *testing.T) {
 		var came atomic.Int64
 		setLiar(h, s, func(l *liar) error {
 			came.Add(1)
-			return errors.Join(l.hello(nil), l.st.Close())
+			err := l.hello(nil)
+			<-time.After(50 * time.Millisecond)
+			return errors.Join(err, l.st.Close())
 		})
 		n := net.node(t, "me")
 		ctx, cancel := context.WithCancel(t.Context())
@@ -220,6 +222,41 @@ func TestFetchTheRest(t *testing.T) {
 		}
 		s.check(t, out)
 	})
+}
+
+// A leaf that comes twice counts once, and the peer is forgiven some of that.
+func TestBooksOfDoubles(t *testing.T) {
+	s := folderSample(t)
+	synctest.Test(t, func(t *testing.T) {
+		net := newMemNet()
+		h := net.host("stutters")
+		setLiar(h, s, func(l *liar) error {
+			return errors.Join(l.hello(nil), l.serve(nil, func(i int) error {
+				return errors.Join(l.leaf(i, s.leaves[i]), l.leaf(i, s.leaves[i]))
+			}))
+		})
+		out, rep, err := net.node(t, "me").get(t.Context(), t, s, time.Minute, infoOf(h))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.check(t, out)
+		if rep.Fetched != s.tree.Size || rep.Wasted <= 0 || rep.Wasted > s.tree.Size || len(rep.Banned) != 0 {
+			t.Errorf("of %d bytes: %+v", s.tree.Size, rep)
+		}
+	})
+}
+
+// A session may have been opened before the tree was known, by a peer that
+// claims more leaves than there are: its leaves must not reach the verifiers.
+func TestLeafBeyondTheTree(t *testing.T) {
+	for leaf, ok := range map[byte]bool{0: true, 4: true, 5: false, 9: false} {
+		j := &job{swarm: &Swarm{}, ctx: t.Context(), work: make(chan *slab, 1), notes: make(chan note, 9)}
+		j.readyFor.Store(5)
+		s := &session{job: j, leaves: 10, br: bufio.NewReader(strings.NewReader("\x00\x00\x00" + string(rune(leaf)) + "data"))}
+		if err := s.readLeaf(8); (err == nil) != ok {
+			t.Errorf("leaf %d of 5: %v", leaf, err)
+		}
+	}
 }
 
 // Equal leaves come once.

@@ -327,6 +327,7 @@ var lies = []struct {
 	{"accuses", "", func(l *liar) error {
 		// To be called a liar is no proof against the one who says so.
 		err := l.hello(nil)
+		<-time.After(50 * time.Millisecond) // a reset overtakes what was sent before
 		l.lied()
 		return errors.Join(err, wire.Reset(l.st, wire.Errorf(wire.Malformed, "you")))
 	}},
