@@ -1,12 +1,14 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	mrand "math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -39,6 +41,11 @@ const (
 	// A link that is down is tried again after waits that double between these.
 	relinkFirst = time.Second
 	relinkMax   = time.Minute
+	// Members that were there not long ago may be back any moment, as after a partition: of their links keenEach are tried
+	// with each heartbeat, in turn, and all once one of them is up. It costs a pool half of whose laptops sleep two dials a
+	// second at most, whatever its size.
+	keenFor  = time.Hour
+	keenEach = 4
 	// linkQueue bounds what waits to be sent on one link. What does not fit is found missing by its digest, later.
 	linkQueue = 64
 	// greetersMax bounds the greetings under way from peers that are not known as members.
@@ -64,6 +71,7 @@ type link struct {
 
 	// What follows belongs to the pool's goroutine.
 	up      bool
+	tried   time.Duration   // Boot when it was last tried keenly
 	waiting []chan struct{} // closed when the link comes up
 	sync    syncState
 }
@@ -156,12 +164,29 @@ func (p *Pool) linkUp(l *link) {
 		return
 	}
 	l.up = true
+	p.tryKeenly(len(p.links)) // where one is reached again, others may be
 	for _, w := range l.waiting {
 		close(w)
 	}
 	l.waiting = nil
 	p.gossip.Add(l.peer)
 	p.listeners.up(l.peer)
+}
+
+// tryKeenly tries some of the links that are down to members who were there not long ago, those first that waited longest.
+func (p *Pool) tryKeenly(most int) {
+	now := p.clock.moment()
+	var down []*link
+	for id, l := range p.links {
+		if m, _ := p.view().Judge(id, now.Wall); !l.up && !m.Seen.IsZero() && now.Wall.Sub(m.Seen).Abs() < keenFor {
+			down = append(down, l)
+		}
+	}
+	slices.SortFunc(down, func(a, b *link) int { return cmp.Compare(a.tried, b.tried) })
+	for _, l := range down[:min(len(down), most)] {
+		l.tried = now.Boot
+		l.pokeNow()
+	}
 }
 
 func (p *Pool) linkDown(l *link) {
@@ -210,7 +235,12 @@ func (p *Pool) introduce(ctx context.Context, id peer.ID) bool {
 func (p *Pool) dialLink(ctx context.Context, id peer.ID) (network.Stream, error) {
 	dialCtx, cancel := context.WithTimeout(network.WithAllowLimitedConn(ctx, "pool"), dialLinkWait)
 	defer cancel()
-	s, err := p.cfg.Host.NewStream(dialCtx, id, LinkProtocol)
+	// Direct, because libp2p otherwise refuses to dial an address again that failed lately, for up to five minutes. A
+	// member that only a relay leads to is reached by the next try, without it.
+	s, err := p.cfg.Host.NewStream(network.WithForceDirectDial(dialCtx, "pool"), id, LinkProtocol)
+	if err != nil {
+		s, err = p.cfg.Host.NewStream(dialCtx, id, LinkProtocol)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("pool: link: %w", err)
 	}

@@ -222,6 +222,7 @@ func (p *Pool) tick() {
 		}
 	}
 	out, _ := p.apply(roster.Tick{}, "")
+	p.tryKeenly(keenEach)
 	if now.Boot >= p.due.lends {
 		p.due.lends = now.Boot + lendsEvery
 		p.reserve()

@@ -97,8 +97,10 @@ func TestWebSeedAlone(t *testing.T) {
 	if len(rep.Web) != 1 || rep.Web[0].Bytes != int64(len(data)) || rep.Web[0].Why != "" || web.sent.Load() != int64(len(data)) {
 		t.Errorf("%+v, %d bytes sent", rep, web.sent.Load())
 	}
-	if n := web.requests.Load(); n > 18 {
-		t.Errorf("%d requests", n)
+	// How many leaves go into one depends on the rate that was measured: on a
+	// quick machine half as many requests as leaves, on a busy one nearly as many.
+	if n := web.requests.Load(); n > int64(len(s.leaves)) {
+		t.Errorf("%d requests for %d leaves", n, len(s.leaves))
 	}
 }
 
