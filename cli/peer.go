@@ -28,13 +28,14 @@ type peerFlags struct {
 	bootstrap []string
 	upnp      bool
 	api       string
+	up, down  bytesFlag
 
 	anchor                bool
 	lendCores             int
 	lendMemory, lendSpace bytesFlag
 }
 
-var peerFlagNames = []string{"name", "listen", "lan", "bootstrap", "upnp", "api", "anchor", "lend-cores", "lend-memory", "lend-space"}
+var peerFlagNames = []string{"name", "listen", "lan", "bootstrap", "upnp", "api", "up", "down", "anchor", "lend-cores", "lend-memory", "lend-space"}
 
 func (p *peerFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&p.name, "name", "", "the peer's name (default the host's)")
@@ -43,6 +44,8 @@ func (p *peerFlags) add(f *pflag.FlagSet) {
 	f.StringSliceVar(&p.bootstrap, "bootstrap", nil, "multiaddresses of peers to connect to first, each ending in /p2p/ID")
 	f.BoolVar(&p.upnp, "upnp", false, "ask the router to forward a port")
 	f.StringVar(&p.api, "api", "", "how commands reach the peer: unix or tcp (default unix, on Windows tcp)")
+	f.Var(&p.up, "up", "upload at most this much a second, as 2MiB, beyond the local network (default no limit)")
+	f.Var(&p.down, "down", "download at most this much a second, as 10MiB, beyond the local network (default no limit)")
 	f.BoolVar(&p.anchor, "anchor", false, "mark this peer as always on")
 	f.IntVar(&p.lendCores, "lend-cores", 0, "processor cores to lend the pool; -1 is none (default all)")
 	f.Var(&p.lendMemory, "lend-memory", "memory to lend the pool, as 4GiB; -1 is none (default half of it)")
@@ -52,7 +55,7 @@ func (p *peerFlags) add(f *pflag.FlagSet) {
 func (p *peerFlags) config(a *app) node.Config {
 	return node.Config{
 		Home: a.home, Name: p.name, Listen: p.listen, LAN: p.lan, Bootstrap: p.bootstrap, UPnP: p.upnp,
-		API: api.Network(p.api), Version: version(),
+		API: api.Network(p.api), Version: version(), Up: int64(p.up), Down: int64(p.down),
 		Lend: node.Lend{Cores: p.lendCores, Memory: int64(p.lendMemory), Space: int64(p.lendSpace), Anchor: p.anchor},
 		Log:  newWarnings(a.err),
 	}

@@ -26,6 +26,7 @@ const storeDir = "store"
 func (n *Node) openStorage() (*storage.Storage, error) {
 	s, err := storage.Open(storage.Config{
 		Dir: filepath.Join(n.cfg.Home, storeDir), Host: n.host, Finder: n.dht, Log: n.cfg.Log, Preferred: n.preferred,
+		Up: n.cfg.Up, Down: n.cfg.Down,
 	})
 	if err != nil {
 		return nil, client.Wrap(storageKind(err, client.KindHome), err, "`shoal doctor` looks at the home")
