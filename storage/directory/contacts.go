@@ -20,6 +20,11 @@ const (
 	// it does not.
 	yieldTime = 3 * time.Second
 
+	// crowdStep times the number of members, at most crowdMax, is over what time those that connect at once begin: what the
+	// first comparison brings reaches the others as news, and theirs then find nothing.
+	crowdStep = 100 * time.Millisecond
+	crowdMax  = 4 * time.Second
+
 	// heardDelay is how long a digest that differs may be news on its way before it is a reason to compare.
 	heardDelay = 2 * time.Second
 
@@ -72,7 +77,12 @@ func (c *contacts) connected(p peer.ID) {
 		c.byID[p] = x
 	}
 	x.fails = 0
-	c.bring(x, c.turnOf(p))
+	c.bring(x, c.turnOf(p)+c.crowd())
+}
+
+// crowd is a wait that spreads the beginnings of many.
+func (c *contacts) crowd() time.Duration {
+	return c.jitter(min(time.Duration(len(c.byID)+1)*crowdStep, crowdMax))
 }
 
 // turnOf is how long this side waits for the other to begin.
@@ -129,7 +139,7 @@ func (c *contacts) update(connected []peer.ID) {
 	for _, p := range connected {
 		now[p] = true
 		if c.byID[p] == nil && p != c.self {
-			c.byID[p] = &contact{due: time.Now().Add(c.turnOf(p))}
+			c.byID[p] = &contact{due: time.Now().Add(c.turnOf(p) + c.crowd())}
 		}
 	}
 	for p, x := range c.byID {
