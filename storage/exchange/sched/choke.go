@@ -68,7 +68,7 @@ func (c *Choker) Step(now time.Time, asking []Interest) Choice {
 		}
 	}
 	c.note(now, asking)
-	return Choice{Serve: serve, Wake: earlier(c.rechoke, c.rotate)}
+	return Choice{Serve: serve, Wake: earlierOf(c.rechoke, c.rotate)}
 }
 
 // compare reports whether the same ask as before, and whether a member is new
@@ -167,11 +167,4 @@ func ids(list []Interest) map[uint64]bool {
 		out[a.ID] = true
 	}
 	return out
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }

@@ -10,7 +10,6 @@ package sched
 
 import (
 	"math"
-	"math/bits"
 	"time"
 
 	"github.com/shoal-os/shoal/storage/chunk/bitfield"
@@ -175,22 +174,6 @@ func (s *Scheduler) Needs(leaf int) bool { return s.need.Has(leaf) }
 
 // Endgame reports that every needed leaf is here or asked of somebody.
 func (s *Scheduler) Endgame() bool { return s.free.Count() == 0 }
-
-// Unavailable counts the needed leaves that no present peer has.
-func (s *Scheduler) Unavailable() int {
-	n := 0
-	for w := range s.need.Words() {
-		missing := s.need.Word(w)
-		for _, p := range s.peers {
-			if p == nil {
-				continue
-			}
-			missing &^= p.word(w)
-		}
-		n += bits.OnesCount64(missing)
-	}
-	return n
-}
 
 // Step takes one event in and says what to do. The answer is valid until the
 // next Step.
