@@ -132,11 +132,12 @@ func (s *seeder) run(ctx context.Context) {
 
 // launch starts what is due, as far as there is room, and returns when to look again, if not only on a poke.
 func (s *seeder) launch(ctx context.Context, now time.Time) (time.Time, bool) {
+	size := s.size() // before the lock: who holds the table's may be waiting for this one, in tableGrew
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.settle.IsZero() && !now.Before(s.settle) {
 		s.grown, s.settle = time.Time{}, time.Time{}
-		if s.size() <= tableSmall {
+		if size <= tableSmall {
 			s.plan.again(now)
 		}
 	}

@@ -278,3 +278,25 @@ func TestSeederIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// The routing table tells of new peers while it is locked. A seeder that asked it something under its own lock would wait for
+// it for ever, and it for the seeder.
+func TestSeederAsksTheTableUnlocked(t *testing.T) {
+	asked := false
+	var s *seeder
+	s = newSeeder(func(context.Context, Key) error { return nil }, func() int {
+		asked = true
+		if !s.mu.TryLock() {
+			t.Error("the table is asked while the seeder is locked")
+			return 1
+		}
+		s.mu.Unlock()
+		return 1
+	})
+	s.tableGrew()
+	s.tableGrew()
+	s.launch(t.Context(), time.Now().Add(time.Hour))
+	if !asked {
+		t.Error("the table was not asked")
+	}
+}

@@ -38,6 +38,10 @@ const (
 	graceConns = 20 * time.Second
 	// dialTimeout bounds one dial of one address on the open internet.
 	dialTimeout = 10 * time.Second
+	// dialTimeoutLocal is the same on private networks and loopback, where libp2p gives five seconds. That is too little for
+	// the handshake with a machine that is busy, as one is that fifty others connect to. TCP itself gives up after five
+	// seconds as before, so that an address where nobody is costs no more.
+	dialTimeoutLocal = 10 * time.Second
 	// pingTimeout bounds Host.Ping when its context has no sooner deadline.
 	pingTimeout = 10 * time.Second
 
@@ -137,7 +141,7 @@ func options(cfg Config, listen listenPlan) ([]libp2p.Option, error) {
 		libp2p.Transport(newQUIC),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.Security(noise.ID, noise.New),
-		libp2p.SwarmOpts(swarm.WithDialRanker(rankTCPFirst)),
+		libp2p.SwarmOpts(swarm.WithDialRanker(rankTCPFirst), swarm.WithDialTimeoutLocal(dialTimeoutLocal)),
 		libp2p.WithDialTimeout(dialTimeout),
 		libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(conns),

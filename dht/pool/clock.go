@@ -19,7 +19,7 @@ type clock struct {
 
 // systemClock is the machine's. Boot counts from when it was made, so that it fits beside the monotonic clock.
 func systemClock() clock {
-	return clock{boot: bootTime, wall: time.Now}
+	return clock{boot: BootTime, wall: time.Now}
 }
 
 func (c clock) moment() roster.Moment { return roster.Moment{Boot: c.boot(), Wall: c.wall().Round(0)} }

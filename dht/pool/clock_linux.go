@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bootTime counts from the start of the machine, sleep included: CLOCK_BOOTTIME, see clock_gettime(2).
-func bootTime() time.Duration {
+// BootTime counts from the start of the machine, sleep included: CLOCK_BOOTTIME, see clock_gettime(2).
+func BootTime() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		return time.Since(processStart) // kernels before 2.6.39 have none; they get no notice of sleep

@@ -4,8 +4,8 @@ package pool
 
 import "time"
 
-// bootTime is the process's own clock. Whether it counts sleep differs from system to system; the roster notices a peer
+// BootTime is the process's own clock. Whether it counts sleep differs from system to system; the roster notices a peer
 // that was not running by the gap between its own steps as well, where the clock shows it.
-func bootTime() time.Duration { return time.Since(processStart) }
+func BootTime() time.Duration { return time.Since(processStart) }
 
 var processStart = time.Now()

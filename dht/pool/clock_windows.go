@@ -6,5 +6,5 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// bootTime counts from the start of the machine, sleep included: GetTickCount64, in steps of 10 to 16 ms.
-func bootTime() time.Duration { return windows.DurationSinceBoot() }
+// BootTime counts from the start of the machine, sleep included: GetTickCount64, in steps of 10 to 16 ms.
+func BootTime() time.Duration { return windows.DurationSinceBoot() }

@@ -99,7 +99,9 @@ func (p *Pool) mayLeaveFor(t ident.Ticket, w Wins) error {
 func (p *Pool) ask(ctx context.Context, t ident.Ticket, confirm func(string) bool) (*state, Joined, error) {
 	ctx, cancel := context.WithTimeout(ctx, joinPeople)
 	defer cancel()
-	dial := network.WithAllowLimitedConn(ctx, "join")
+	// Direct, because a relay carries members only, and because libp2p otherwise refuses to dial an address again that failed
+	// lately, for up to five minutes: whoever asks once more means it.
+	dial := network.WithForceDirectDial(ctx, "join")
 	if err := p.cfg.Host.Connect(dial, t.Info()); err != nil {
 		return nil, Joined{}, fmt.Errorf("the inviter cannot be reached: %w", err)
 	}

@@ -269,8 +269,8 @@ func TestSleepWatch(t *testing.T) {
 			t.Errorf("%d: %v", i, got)
 		}
 	}
-	first := bootTime()
-	if second := bootTime(); first <= 0 || second < first {
+	first := BootTime()
+	if second := BootTime(); first <= 0 || second < first {
 		t.Errorf("boot time %v, then %v", first, second)
 	}
 }

@@ -36,8 +36,9 @@ const (
 	dialLinkWait = 15 * time.Second
 	// sayWait bounds the sending of one message. A link that takes longer is begun anew.
 	sayWait = 5 * time.Second
-	// silentMax is how long a link may be silent before the listening side drops it.
-	silentMax = 3 * roster.AwayAfter
+	// silentTimes is for how many times as long as a member may be silent without being away a link may be silent before
+	// the listening side drops it.
+	silentTimes = 3
 	// A link that is down is tried again after waits that double between these.
 	relinkFirst = time.Second
 	relinkMax   = time.Minute
@@ -399,7 +400,7 @@ func (p *Pool) greeted(s network.Stream, id peer.ID) error {
 
 // learn takes records that another peer showed.
 func (p *Pool) learn(from peer.ID, raws [][]byte) {
-	if recs := parseRecords(raws, roster.RecordsMax); len(recs) > 0 {
+	if recs := p.newRecords(raws); len(recs) > 0 {
 		_ = p.do(p.ctx, func() { _, _ = p.apply(roster.Learn{Records: recs}, from) })
 	}
 }
@@ -407,7 +408,8 @@ func (p *Pool) learn(from peer.ID, raws [][]byte) {
 // listen takes what a member says until it falls silent, says goodbye, or is no member any more.
 func (p *Pool) listen(s network.Stream, id peer.ID) error {
 	for {
-		if err := s.SetReadDeadline(time.Now().Add(silentMax)); err != nil {
+		_, away := p.view().Pace()
+		if err := s.SetReadDeadline(time.Now().Add(silentTimes * away)); err != nil {
 			return err
 		}
 		var m pb.Say
@@ -417,7 +419,7 @@ func (p *Pool) listen(s network.Stream, id peer.ID) error {
 		if _, refusal := p.admit(id, ident.RoleTerminal); refusal != nil {
 			return refusal
 		}
-		recs := parseRecords(m.GetRecords(), roster.RecordsMax)
+		recs := p.newRecords(m.GetRecords())
 		if err := p.do(p.ctx, func() { p.heard(id, &m, recs) }); err != nil || m.GetBye() {
 			return err
 		}
@@ -433,8 +435,9 @@ func (p *Pool) talk(ctx context.Context, l *link, s network.Stream) {
 		var b [1]byte
 		_, _ = s.Read(b[:])
 	})
-	ticker := time.NewTicker(roster.BeatEvery)
-	defer ticker.Stop()
+	beat, _ := p.view().Pace()
+	timer := time.NewTimer(beat)
+	defer timer.Stop()
 	var told saying
 	if p.sayNow(s, &told) != nil {
 		return
@@ -447,7 +450,9 @@ func (p *Pool) talk(ctx context.Context, l *link, s network.Stream) {
 		case mark := <-l.marks:
 			err = drain(s, l)
 			close(mark)
-		case <-ticker.C:
+		case <-timer.C:
+			beat, _ := p.view().Pace()
+			timer.Reset(beat)
 			err = p.sayNow(s, &told)
 		case <-ended:
 			return

@@ -43,7 +43,13 @@ func (p *Pool) UseRecords(r Records) {
 				stop()
 			}
 		}
-		p.reconcileNames()
+		// The names of a peer that was away, or has just joined, lack what they are about to learn from other members': to leave
+		// it there too would be news to all, of every record there is.
+		if p.readNames(); len(p.view().Members()) > 1 {
+			p.due.names = p.clock.boot() + namesEvery
+		} else {
+			p.reconcileNames()
+		}
 	})
 	p.wg.Go(func() {
 		for {
@@ -78,7 +84,7 @@ func (p *Pool) readNames() {
 		}
 	}
 	if len(recs) > 0 {
-		_, _ = p.apply(roster.Learn{Records: recs}, "")
+		_, _ = p.apply(roster.Learn{Records: recs}, p.cfg.Identity.ID)
 	}
 }
 
@@ -99,7 +105,8 @@ func (p *Pool) reconcileNames() {
 	}
 }
 
-// leaveNames leaves new records among the names.
+// leaveNames leaves new records among the names. Whoever made them does, or brought them into the pool; if it fails to, those
+// who find them missing do.
 func (p *Pool) leaveNames(recs []ident.Record) {
 	best := p.bestNames()
 	for _, rec := range recs {

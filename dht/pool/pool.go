@@ -68,6 +68,7 @@ type Pool struct {
 	watch    sleepWatch
 	due      dueTimes
 	relaying relaying
+	resyncs  resyncs
 	asked    map[peer.ID]time.Duration // strangers that were greeted, and when on the boot-time clock
 }
 
@@ -246,7 +247,8 @@ func (p *Pool) tick() {
 }
 
 // apply takes one event and acts on what follows: saved first, then in force at the gate, then told. from, when not empty,
-// is the member that told it, and is not told again. The error is that of saving; then nothing was told.
+// is the member that told it, or this peer if its names did, and then it is theirs to tell all and to leave it among the
+// names. The error is that of saving; then nothing was told.
 func (p *Pool) apply(ev roster.Event, from peer.ID) (roster.Out, error) {
 	out := p.roster.Step(p.clock.moment(), ev)
 	var err error
@@ -265,7 +267,9 @@ func (p *Pool) apply(ev roster.Event, from peer.ID) (roster.Out, error) {
 	}
 	if err == nil && len(out.Spread) > 0 {
 		p.spread(out.Spread, from)
-		p.leaveNames(out.Spread)
+		if from == "" {
+			p.leaveNames(out.Spread)
+		}
 	}
 	p.listeners.changed(out.Changes)
 	return out, err

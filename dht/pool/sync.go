@@ -21,6 +21,15 @@ const (
 	// most differences by itself. resyncAgain is the least time between two such sendings on one link.
 	resyncAfter = 2
 	resyncAgain = 10 * time.Second
+	// resyncRest is that time at most: it doubles for a member that all records did not bring into step.
+	resyncRest = 5 * time.Minute
+	// resyncFew is to how many members this peer sends all records within resyncAgain. While a pool grows everybody differs
+	// from everybody: were all to send all to all, each would check as many records as the square of the members every ten
+	// seconds, which 45 in one machine could not keep up with, and so went on differing. A few suffice: who lacks something
+	// differs from each member that has it, and tells others what it is sent.
+	resyncFew = 4
+	// spreadFew is how many members this peer tells of news that it has from another member.
+	spreadFew = 4
 	// secretAgain is the least time between two sendings of the secrets on one link.
 	secretAgain = 2 * time.Second
 )
@@ -29,6 +38,25 @@ const (
 type syncState struct {
 	differs            int
 	resynced, secreted time.Duration // Boot of the last sendings; zero: never on this link
+	rest               time.Duration // from the last sending of all records to the next
+}
+
+// resyncs counts how many members were sent all records lately.
+type resyncs struct {
+	since time.Duration // Boot when the count began
+	count int
+}
+
+// take reports whether one more may be sent them now, and counts it.
+func (r *resyncs) take(now time.Duration) bool {
+	if now-r.since >= resyncAgain {
+		*r = resyncs{since: now}
+	}
+	if r.count >= resyncFew {
+		return false
+	}
+	r.count++
+	return true
 }
 
 // saying is what a heartbeat tells when it changed.
@@ -97,9 +125,9 @@ func (p *Pool) compare(l *link, m *pb.Say) {
 	now := p.clock.boot()
 	digest := p.view().Digest()
 	if bytes.Equal(m.GetDigest(), digest[:digestSize]) {
-		l.sync.differs = 0
-	} else if l.sync.differs++; l.sync.differs >= resyncAfter && (l.sync.resynced == 0 || now-l.sync.resynced >= resyncAgain) {
-		l.sync.resynced = now
+		l.sync.differs, l.sync.rest = 0, 0
+	} else if l.sync.differs++; l.sync.differs >= resyncAfter && now-l.sync.resynced >= l.sync.rest && p.resyncs.take(now) {
+		l.sync.resynced, l.sync.rest = now, min(max(2*l.sync.rest, resyncAgain), resyncRest)
 		p.tell(l, p.view().Records())
 	}
 	if m.GetSecret() < p.heldSecret() && (l.sync.secreted == 0 || now-l.sync.secreted >= secretAgain) {
@@ -108,11 +136,21 @@ func (p *Pool) compare(l *link, m *pb.Say) {
 	}
 }
 
-// spread tells all members of records.
-func (p *Pool) spread(recs []ident.Record, except peer.ID) {
-	for id, l := range p.links {
-		if id != except {
+// spread tells the other members of records: all of them, if this peer made the records or heard them outside the pool, and
+// a few if a member told it, who tells all that it has links to by itself. Were all to tell all, each join would cost as many
+// messages as the square of the members. Whom the few miss is found out by the digest in its heartbeats.
+func (p *Pool) spread(recs []ident.Record, from peer.ID) {
+	most := len(p.links)
+	if from != "" {
+		most = spreadFew
+	}
+	for id, l := range p.links { // in an order that Go makes another each time
+		if most == 0 {
+			return
+		}
+		if id != from && l.up {
 			p.tell(l, recs)
+			most--
 		}
 	}
 }

@@ -85,8 +85,10 @@ type View struct {
 	digest  [32]byte
 	grace   bool
 	records []ident.Record
+	counts  map[[32]byte]bool
 	evicted map[peer.ID][]ident.Revocation
 	admins  map[peer.ID]bool
+	inForce int
 }
 
 // Judge reports whether a peer is a member in force at a wall-clock time, and if not, why. An unknown peer is a
@@ -106,6 +108,9 @@ func (v *View) Judge(p peer.ID, now time.Time) (Member, Reason) {
 // Members returns those in force, ordered by name. The slice is the caller's.
 func (v *View) Members() []Member { return v.filter(func(m Member) bool { return m.Standing == OK }) }
 
+// Pace is that of a pool of as many members as are in force.
+func (v *View) Pace() (beat, away time.Duration) { return Pace(v.inForce) }
+
 // Former returns the peers of whom a certificate is known that is no longer in force.
 func (v *View) Former() []Member { return v.filter(func(m Member) bool { return m.Standing != OK }) }
 
@@ -121,6 +126,9 @@ func (v *View) filter(keep func(Member) bool) (out []Member) {
 // Records returns all records that count, in one order: what others need to come to the same result. The slice must not
 // be changed.
 func (v *View) Records() []ident.Record { return v.records }
+
+// Holds reports whether a record of this hash is among Records.
+func (v *View) Holds(hash [32]byte) bool { return v.counts[hash] }
 
 // Revocations returns the evictions of a peer that count.
 func (v *View) Revocations(p peer.ID) []ident.Revocation { return slices.Clone(v.evicted[p]) }

@@ -11,14 +11,18 @@ import (
 )
 
 const (
-	// BeatEvery is how often a member is heard from while it is there.
+	// BeatEvery is how often a member is heard from while it is there, in a pool that is not large; see Pace.
 	BeatEvery = 2 * time.Second
-	// AwayAfter is how long a member may be silent before it is away: five heartbeats.
+	// AwayAfter is how long a member may be silent before it is away, in such a pool: five heartbeats.
 	AwayAfter = 10 * time.Second
+	// paceMembers is up to how many members a pool is not large, and paceMost by how much heartbeats slow down at most.
+	paceMembers = 64
+	paceMost    = 16
 	// AbsentAfter and DepartedAfter count from when the member was last heard of.
 	AbsentAfter   = 72 * time.Hour
 	DepartedAfter = 30 * 24 * time.Hour
-	// WakeGrace is how long this peer judges nobody after it started or woke up: the others need that long to be heard.
+	// WakeGrace is how long this peer judges nobody after it started or woke up: the others need that long to be heard, and
+	// those of a large pool longer.
 	WakeGrace = 15 * time.Second
 	// stallAfter is a gap between two steps that says this peer was not running: it slept or was stopped.
 	stallAfter = 3 * BeatEvery
@@ -28,6 +32,14 @@ const (
 	RecordsMax = 8192
 	strayMax   = 512
 )
+
+// Pace is how often each member of a pool of so many says that it is there, and how long it may be silent. Beyond
+// paceMembers it slows down in proportion, so that a member has as many heartbeats to send and to hear in a second however
+// large the pool is, as with Nomad's heartbeats. Members that count one another differently by a fifth still agree.
+func Pace(members int) (beat, away time.Duration) {
+	beat = min(BeatEvery*time.Duration(max(members, paceMembers))/paceMembers, paceMost*BeatEvery)
+	return beat, AwayAfter / BeatEvery * beat
+}
 
 // Moment is one instant on two clocks. Boot counts time since some start, sleep included, and never leaps: presence is
 // judged by it. Wall is the time of day, right or wrong: certificates, and absences of days, are judged by it.
@@ -119,13 +131,14 @@ type Roster struct {
 	there   map[peer.ID]*presence
 	auth    authority
 	view    *View
-	counts  map[[32]byte]bool // hashes of the records that count
+	counts  map[[32]byte]bool // hashes of the records that count; replaced when they change, never written to
 	sorted  []ident.Record    // those, by slot; replaced when they change, never written to
 	digest  [32]byte          // of those
 
 	started bool
 	last    Moment
 	grace   time.Duration // Boot until which nobody is judged
+	due     time.Duration // Boot at which the first of those online will be away, as of the last settle; 0: never
 }
 
 // New makes a roster without members: records come by Learn.
@@ -151,7 +164,7 @@ func (r *Roster) Step(now Moment, ev Event) Out {
 		panic("roster: boot time went back")
 	}
 	if !r.started || now.Boot-r.last.Boot > stallAfter {
-		r.grace = now.Boot + WakeGrace
+		r.grace = now.Boot + r.wakeGrace()
 	}
 	r.started, r.last = true, now
 	var fresh []ident.Record
@@ -167,13 +180,19 @@ func (r *Roster) Step(now Moment, ev Event) Out {
 			p.state, p.since = Away, now.Wall
 		}
 	case Woke:
-		r.grace = now.Boot + WakeGrace
+		r.grace = now.Boot + r.wakeGrace()
 	case Tick:
 	default:
 		panic("roster: unknown event")
 	}
 	r.settle(now, fresh, &out)
 	return out
+}
+
+// wakeGrace is for how long nobody is judged: long enough for two heartbeats of each.
+func (r *Roster) wakeGrace() time.Duration {
+	beat, _ := r.view.Pace()
+	return max(WakeGrace, 2*beat)
 }
 
 // learn takes records into their slots and returns those that changed something.

@@ -205,6 +205,9 @@ func TestNobodyIsJudgedTooSoon(t *testing.T) {
 					rt.Fatalf("judged %v after it was heard, %v after waking", now.Boot-heard, now.Boot-awake)
 				}
 			}
+			if p := r.there[w.id("ben")]; p != nil && p.state == Online && p.beat+AwayAfter+1 > now.Boot && out.Wake > p.beat+AwayAfter+1 {
+				rt.Fatalf("wants to be woken %v after ben is away", out.Wake-p.beat-AwayAfter)
+			}
 			if out.Wake <= now.Boot || out.Wake > now.Boot+BeatEvery {
 				rt.Fatalf("wants to be woken %v ahead", out.Wake-now.Boot)
 			}
@@ -261,5 +264,39 @@ func TestReasonsAreSaid(t *testing.T) {
 	}
 	if !strings.Contains((ReasonMax + 1).String(), "16") {
 		t.Error((ReasonMax + 1).String())
+	}
+}
+
+// TestPace: a large pool's heartbeats are slower, and its members are given as much longer to be silent.
+func TestPace(t *testing.T) {
+	for members, want := range map[int]time.Duration{0: BeatEvery, 64: BeatEvery, 128: 2 * BeatEvery, 1 << 20: paceMost * BeatEvery} {
+		if beat, away := Pace(members); beat != want || away != 5*want {
+			t.Errorf("%d members: %v and %v", members, beat, away)
+		}
+	}
+	w := newWorld(t, "anna")
+	recs := founded(w)
+	for i := range 127 {
+		recs = append(recs, w.cert(fmt.Sprint("ben", i), "anna", 1, ident.RoleMember, start, ident.CertificateLife))
+	}
+	r := New(Config{Origin: w.origin, Self: w.id("anna")})
+	now := Moment{Boot: time.Hour, Wall: start.Add(time.Minute)}
+	tick := func(d time.Duration, ev Event) State {
+		for end := now.Boot + d; now.Boot < end; {
+			now.Boot, now.Wall = now.Boot+BeatEvery, now.Wall.Add(BeatEvery)
+			r.Step(now, Tick{})
+		}
+		r.Step(now, ev)
+		m, _ := r.View().Judge(w.id("ben5"), now.Wall)
+		return m.State
+	}
+	r.Step(now, Learn{Records: recs[:1]})
+	r.Step(now, Learn{Records: recs})
+	tick(time.Minute, Beat{Peer: w.id("ben5")})
+	if s := tick(2*AwayAfter-BeatEvery, Tick{}); s != Online {
+		t.Errorf("it is %v before its time", s)
+	}
+	if s := tick(2*BeatEvery, Tick{}); s != Away {
+		t.Errorf("it is %v although it was silent for five heartbeats", s)
 	}
 }

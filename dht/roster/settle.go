@@ -31,6 +31,7 @@ func (r *Roster) settle(now Moment, fresh []ident.Record, out *Out) {
 	if self, reason := next.Judge(r.cfg.Self, now.Wall); self.certificate.Peer != "" && (reason == OK || reason == Lapsed || reason == Early) {
 		out.Renew = !now.Wall.Before(self.certificate.HalfLife())
 	}
+	r.due = r.nextAway(now)
 	out.Wake = r.wake(now)
 }
 
@@ -48,7 +49,7 @@ func (r *Roster) recount() {
 		}
 	}
 	r.auth = judge(r.cfg.Origin.Genesis, appointed, revoked)
-	clear(r.counts)
+	r.counts = make(map[[32]byte]bool, len(r.records)) // the old one belongs to views
 	certified := make(map[peer.ID]bool)
 	for _, rec := range r.records {
 		if _, departure := rec.(ident.Departure); !departure && r.auth.ranked[rec.By()] {
@@ -81,7 +82,7 @@ func (r *Roster) recount() {
 func (r *Roster) build(now Moment) *View {
 	v := &View{
 		index: make(map[peer.ID]int), grace: now.Boot < r.grace,
-		records: r.sorted, digest: r.digest, evicted: r.auth.evicted, admins: r.auth.admins,
+		records: r.sorted, counts: r.counts, digest: r.digest, evicted: r.auth.evicted, admins: r.auth.admins,
 	}
 	best := make(map[peer.ID]ident.Certificate)
 	left := make(map[peer.ID]ident.Departure)
@@ -110,6 +111,9 @@ func (r *Roster) build(now Moment) *View {
 	slices.SortFunc(v.members, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	for i, m := range v.members {
 		v.index[m.ID] = i
+		if m.Standing == OK {
+			v.inForce++
+		}
 	}
 	return v
 }
@@ -200,7 +204,7 @@ func (r *Roster) age(id peer.ID, p *presence, now Moment) {
 		return
 	}
 	if p.state == Online {
-		if now.Boot-p.beat > AwayAfter {
+		if _, away := r.view.Pace(); now.Boot-p.beat > away {
 			p.state, p.since = Away, p.seen
 		}
 		return
@@ -240,19 +244,27 @@ func (r *Roster) compare(old, next *View, out *Out) {
 	out.Dirty = out.Dirty || len(out.Changes) > 0
 }
 
-// wake is the next time at which something changes by itself, at most a heartbeat's gap times two ahead: then the shell's
-// own rhythm shows whether this peer was running at all.
+// wake is the next time at which something changes by itself, at most a heartbeat's gap ahead: then the shell's own rhythm
+// shows whether this peer was running at all. It is asked with every heartbeat, so it looks at no member: due may be too
+// early by then, because heartbeats only put it off, and is found anew by the tick that it leads to.
 func (r *Roster) wake(now Moment) time.Duration {
 	wake := now.Boot + BeatEvery
 	if now.Boot < r.grace {
 		wake = min(wake, r.grace)
 	}
-	for id, p := range r.there {
-		if id != r.cfg.Self && p.state == Online {
-			if at := p.beat + AwayAfter + 1; at > now.Boot {
-				wake = min(wake, at)
-			}
-		}
+	if r.due != 0 {
+		wake = min(wake, max(r.due, now.Boot+1))
 	}
 	return wake
+}
+
+// nextAway is when the first of those who are online will be away unless it is heard from; 0 if nobody will.
+func (r *Roster) nextAway(now Moment) (due time.Duration) {
+	_, away := r.view.Pace()
+	for id, p := range r.there {
+		if at := p.beat + away + 1; id != r.cfg.Self && p.state == Online && at > now.Boot && (due == 0 || at < due) {
+			due = at
+		}
+	}
+	return due
 }
