@@ -160,7 +160,7 @@ func (x *Reader) unchanged(entry int32) error {
 		return x.changed(entry, err)
 	}
 	x.r.mu.Lock()
-	ok := x.r.mtimes != nil && fi.ModTime().UnixNano() == x.r.mtimes[x.ordinals[entry]]
+	ok := x.r.source != nil || x.r.mtimes != nil && fi.ModTime().UnixNano() == x.r.mtimes[x.ordinals[entry]]
 	x.r.mu.Unlock()
 	if !ok || fi.Size() != x.tree.Entries[entry].Size {
 		return x.changed(entry, nil)
@@ -222,8 +222,11 @@ func (r *Root) Check(max int) ([]string, error) {
 	}
 	defer at.dir.Close()
 	r.mu.Lock()
-	mtimes := r.mtimes
+	mtimes, kept := r.mtimes, r.source != nil
 	r.mu.Unlock()
+	if kept {
+		return nil, nil // times say nothing about it
+	}
 	var bad []string
 	n := 0
 	for i := range tree.Entries {

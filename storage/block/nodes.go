@@ -2,6 +2,7 @@ package block
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -17,9 +18,13 @@ import (
 // Nodes reads the non-leaf blocks of a root by name. It knows where each lies
 // and keeps none in memory. It is safe for concurrent use.
 type Nodes struct {
-	file *os.File
-	at   map[chunk.CID]span
-	mu   sync.Mutex
+	file interface { // nil once closed
+		io.Reader
+		io.ReaderAt
+		io.Closer
+	}
+	at map[chunk.CID]span
+	mu sync.Mutex
 }
 
 // span is where a node's bytes lie.
@@ -32,15 +37,25 @@ type span struct {
 // the root's record is replaced or removed.
 func (r *Root) OpenNodes() (*Nodes, error) {
 	r.mu.Lock()
-	path := filepath.Join(r.dir, treeFile)
+	path, source := filepath.Join(r.dir, treeFile), r.source
 	r.mu.Unlock()
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("block: nodes: %w: %w", ErrDamaged, err)
+	n := &Nodes{at: map[chunk.CID]span{}}
+	if source != nil {
+		node, err := source()
+		if err != nil {
+			return nil, fmt.Errorf("block: nodes: %w: %w", ErrDamaged, err)
+		}
+		data := binary.AppendUvarint(nil, uint64(len(node)))
+		n.file = nodeInMemory{bytes.NewReader(append(data, node...))}
+	} else {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("block: nodes: %w: %w", ErrDamaged, err)
+		}
+		n.file = f
 	}
-	n := &Nodes{file: f, at: map[chunk.CID]span{}}
 	if err := n.index(); err != nil {
-		_ = f.Close()
+		_ = n.file.Close()
 		return nil, fmt.Errorf("block: nodes: %w: %w", ErrDamaged, err)
 	}
 	return n, nil

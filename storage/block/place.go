@@ -51,7 +51,7 @@ func (r *Root) Place(keep func(entry int) bool, replace bool) error {
 	}
 	var mtimes []int64
 	if err == nil {
-		mtimes, err = r.placedTimes(tree, at)
+		mtimes, err = readMtimes(tree, at, func(e *chunk.Entry) bool { return e.Count > 0 && r.complete1(e) })
 	}
 	_ = at.dir.Close()
 	if err != nil {
@@ -116,30 +116,6 @@ func (r *Root) complete1(e *chunk.Entry) bool {
 		}
 	}
 	return true
-}
-
-// placedTimes collects the modification times of the files that are there, 0
-// for the others.
-func (r *Root) placedTimes(tree *chunk.Tree, at place) ([]int64, error) {
-	mtimes := make([]int64, 0, tree.Files)
-	for i := range tree.Entries {
-		e := &tree.Entries[i]
-		if e.Kind != chunk.File {
-			continue
-		}
-		fi, err := at.dir.Lstat(at.name(e))
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && (e.Count == 0 || !r.complete1(e)):
-			mtimes = append(mtimes, 0)
-		case err != nil:
-			return nil, err
-		case !fi.Mode().IsRegular() || fi.Size() != e.Size:
-			return nil, fmt.Errorf("%s: %w", e.Path, ErrChanged)
-		default:
-			mtimes = append(mtimes, fi.ModTime().UnixNano())
-		}
-	}
-	return mtimes, nil
 }
 
 // Unplace undoes Place, so that more can be fetched. A file that was changed, or

@@ -47,6 +47,8 @@ type Root struct {
 	// another's. Whoever works on it still ends that work in memory.
 	detached bool
 	suspect  bool // see Suspect
+	// source reads the one node of a root that has no folder of its own, see Kept.
+	source func() ([]byte, error)
 
 	watch chan struct{} // see Changed; nil when nobody waits
 }
@@ -121,7 +123,7 @@ func (r *Root) Tree() (*chunk.Tree, error) {
 		return t, nil
 	}
 	w := chunk.NewWalker(r.meta.Root, chunk.Limits{})
-	err := readNodes(filepath.Join(r.dir, treeFile), w.Add)
+	err := r.readNodes(w.Add)
 	if err != nil {
 		return nil, fmt.Errorf("block: tree of %s: %w: %w", r.meta.Root, ErrDamaged, err)
 	}
@@ -141,9 +143,9 @@ func (r *Root) Tree() (*chunk.Tree, error) {
 // yield's only until it returns.
 func (r *Root) Nodes(yield func([]byte) error) error {
 	r.mu.Lock()
-	path := filepath.Join(r.dir, treeFile)
+	at := &Root{dir: r.dir, source: r.source}
 	r.mu.Unlock()
-	return readNodes(path, yield)
+	return at.readNodes(yield)
 }
 
 // Has reports whether leaf i is verified and present.

@@ -38,7 +38,8 @@ var (
 // Store is the set of roots in one folder. It is safe for concurrent use; one
 // process at a time may have a folder open (the node's lock sees to it).
 type Store struct {
-	dir string
+	dir  string
+	find func(chunk.CID) (*Root, bool) // see SetFinder
 
 	mu      sync.Mutex
 	roots   map[chunk.CID]*Root
@@ -107,8 +108,11 @@ func (s *Store) Damaged() map[string]error {
 // Root returns the record of a root, or false.
 func (s *Store) Root(c chunk.CID) (*Root, bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	r, ok := s.roots[c]
+	s.mu.Unlock()
+	if !ok && s.find != nil {
+		return s.find(c)
+	}
 	return r, ok
 }
 
@@ -138,6 +142,9 @@ type Index struct {
 	Mtimes []int64 // of each file of the tree in walk order, Unix nanoseconds, read before hashing
 	Size   int64
 	Web    []string // URLs where the bytes lie too
+	// Tree is what Nodes expand to, if the caller has it still; nil: they are walked again, which takes as much memory
+	// once more.
+	Tree *chunk.Tree
 }
 
 // AddIndexed records a share. It replaces an earlier record of the same root.
@@ -146,7 +153,13 @@ func (s *Store) AddIndexed(x Index) (*Root, error) {
 		Version: metaVersion, Root: x.Root, Name: x.Name, State: Indexed,
 		Path: x.Path, Size: x.Size, Added: time.Now().UTC(), Web: x.Web,
 	}, mtimes: x.Mtimes}
-	tree, err := walk(x.Root, x.Nodes)
+	tree, err := x.Tree, error(nil)
+	if tree == nil {
+		tree, err = walk(x.Root, x.Nodes)
+	}
+	if err == nil && tree.Root != x.Root {
+		err = fmt.Errorf("the tree is of %s", tree.Root)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("block: index %s: %w", x.Path, err)
 	}
@@ -258,8 +271,8 @@ func (s *Store) Adopt(tree *chunk.Tree, nodes [][]byte, name, path string) (*Roo
 		return nil, fmt.Errorf("block: adopt %s: %w", path, err)
 	}
 	defer at.dir.Close()
-	if r.mtimes, err = readMtimes(tree, at); err != nil {
-		return nil, err
+	if r.mtimes, err = readMtimes(tree, at, everyFile); err != nil {
+		return nil, fmt.Errorf("block: adopt: %w", err)
 	}
 	return r, s.add(r, nodes)
 }

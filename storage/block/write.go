@@ -207,7 +207,11 @@ func (r *Root) complete(tree *chunk.Tree, at place) ([]int64, error) {
 			}
 		}
 	}
-	return readMtimes(tree, at)
+	mtimes, err := readMtimes(tree, at, everyFile)
+	if err != nil {
+		return nil, fmt.Errorf("block: finish: %w", err)
+	}
+	return mtimes, nil
 }
 
 // cutOff shortens a file that is longer than size; others it leaves alone.
@@ -223,9 +227,9 @@ func cutOff(at *os.Root, name string, size int64) error {
 	return errors.Join(f.Truncate(size), f.Close())
 }
 
-// readMtimes collects the files' modification times in walk order, making sure
-// that each is a file of the right length; ErrChanged if not.
-func readMtimes(tree *chunk.Tree, at place) ([]int64, error) {
+// readMtimes collects the files' modification times in walk order, making sure that each is a file of the right length;
+// ErrChanged if not. A file that is not there is ErrChanged too if needed says so, else its time is 0.
+func readMtimes(tree *chunk.Tree, at place, needed func(*chunk.Entry) bool) ([]int64, error) {
 	mtimes := make([]int64, 0, tree.Files)
 	for i := range tree.Entries {
 		e := &tree.Entries[i]
@@ -234,18 +238,24 @@ func readMtimes(tree *chunk.Tree, at place) ([]int64, error) {
 		}
 		fi, err := at.dir.Lstat(at.name(e))
 		switch {
+		case errors.Is(err, os.ErrNotExist) && !needed(e):
+			mtimes = append(mtimes, 0)
+			continue
 		case errors.Is(err, os.ErrNotExist):
 			err = fmt.Errorf("%w: %w", ErrChanged, err)
 		case err == nil && (!fi.Mode().IsRegular() || fi.Size() != e.Size):
 			err = ErrChanged
 		}
 		if err != nil {
-			return nil, fmt.Errorf("block: finish %s: %w", e.Path, err)
+			return nil, fmt.Errorf("%s: %w", e.Path, err)
 		}
 		mtimes = append(mtimes, fi.ModTime().UnixNano())
 	}
 	return mtimes, nil
 }
+
+// everyFile needs all files of a finished root.
+func everyFile(*chunk.Entry) bool { return true }
 
 func closeIf(f *os.File) error {
 	if f == nil {

@@ -79,11 +79,13 @@ func (x *Hello) GetFetching() bool {
 // Welcome answers Hello.
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Error         uint32                 `protobuf:"varint,1,opt,name=error,proto3" json:"error,omitempty"`   // wire.ErrKind + 1; 0: served
-	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`      // for people, when error is set
-	Leaves        uint32                 `protobuf:"varint,3,opt,name=leaves,proto3" json:"leaves,omitempty"` // leaf positions in the root's tree
-	Whole         bool                   `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`   // it has them all
-	Have          []byte                 `protobuf:"bytes,5,opt,name=have,proto3" json:"have,omitempty"`      // otherwise the set it has, as bitfield.Bytes
+	Error         uint32                 `protobuf:"varint,1,opt,name=error,proto3" json:"error,omitempty"`     // wire.ErrKind + 1; 0: served
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`        // for people, when error is set
+	Leaves        uint32                 `protobuf:"varint,3,opt,name=leaves,proto3" json:"leaves,omitempty"`   // leaf positions in the root's tree
+	Whole         bool                   `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`     // it has them all
+	Have          []byte                 `protobuf:"bytes,5,opt,name=have,proto3" json:"have,omitempty"`        // otherwise the set it has, as bitfield.Bytes
+	Private       bool                   `protobuf:"varint,6,opt,name=private,proto3" json:"private,omitempty"` // served to members only: the server is not to be named to others
+	Lanes         bool                   `protobuf:"varint,7,opt,name=lanes,proto3" json:"lanes,omitempty"`     // it opens a lane when asked to
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -151,6 +153,20 @@ func (x *Welcome) GetHave() []byte {
 		return x.Have
 	}
 	return nil
+}
+
+func (x *Welcome) GetPrivate() bool {
+	if x != nil {
+		return x.Private
+	}
+	return false
+}
+
+func (x *Welcome) GetLanes() bool {
+	if x != nil {
+		return x.Lanes
+	}
+	return false
 }
 
 // Runs lists leaves as pairs first, count.
@@ -267,6 +283,67 @@ func (x *Gone) GetText() string {
 	return ""
 }
 
+// Lane says how to take up a lane: a connection of its own for what the server sends from then on.
+type Lane struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Port          uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"` // TCP, at the address that the stream's connection leads to
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`      // sent in the clear as the first bytes: which lane it is
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`    // of AES-256-GCM, for this lane only
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Lane) Reset() {
+	*x = Lane{}
+	mi := &file_chunk_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Lane) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Lane) ProtoMessage() {}
+
+func (x *Lane) ProtoReflect() protoreflect.Message {
+	mi := &file_chunk_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Lane.ProtoReflect.Descriptor instead.
+func (*Lane) Descriptor() ([]byte, []int) {
+	return file_chunk_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Lane) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Lane) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Lane) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 // Peers names others in the swarm.
 type Peers struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -277,7 +354,7 @@ type Peers struct {
 
 func (x *Peers) Reset() {
 	*x = Peers{}
-	mi := &file_chunk_proto_msgTypes[4]
+	mi := &file_chunk_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +366,7 @@ func (x *Peers) String() string {
 func (*Peers) ProtoMessage() {}
 
 func (x *Peers) ProtoReflect() protoreflect.Message {
-	mi := &file_chunk_proto_msgTypes[4]
+	mi := &file_chunk_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +379,7 @@ func (x *Peers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peers.ProtoReflect.Descriptor instead.
 func (*Peers) Descriptor() ([]byte, []int) {
-	return file_chunk_proto_rawDescGZIP(), []int{4}
+	return file_chunk_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Peers) GetPeers() []*Peers_Peer {
@@ -322,7 +399,7 @@ type Peers_Peer struct {
 
 func (x *Peers_Peer) Reset() {
 	*x = Peers_Peer{}
-	mi := &file_chunk_proto_msgTypes[5]
+	mi := &file_chunk_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -334,7 +411,7 @@ func (x *Peers_Peer) String() string {
 func (*Peers_Peer) ProtoMessage() {}
 
 func (x *Peers_Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_chunk_proto_msgTypes[5]
+	mi := &file_chunk_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -347,7 +424,7 @@ func (x *Peers_Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peers_Peer.ProtoReflect.Descriptor instead.
 func (*Peers_Peer) Descriptor() ([]byte, []int) {
-	return file_chunk_proto_rawDescGZIP(), []int{4, 0}
+	return file_chunk_proto_rawDescGZIP(), []int{5, 0}
 }
 
 func (x *Peers_Peer) GetId() []byte {
@@ -371,20 +448,26 @@ const file_chunk_proto_rawDesc = "" +
 	"\vchunk.proto\x12\x0eshoal.chunk.v1\"7\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\fR\x04root\x12\x1a\n" +
-	"\bfetching\x18\x02 \x01(\bR\bfetching\"u\n" +
+	"\bfetching\x18\x02 \x01(\bR\bfetching\"\xa5\x01\n" +
 	"\aWelcome\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\rR\x05error\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
 	"\x06leaves\x18\x03 \x01(\rR\x06leaves\x12\x14\n" +
 	"\x05whole\x18\x04 \x01(\bR\x05whole\x12\x12\n" +
-	"\x04have\x18\x05 \x01(\fR\x04have\"\x1a\n" +
+	"\x04have\x18\x05 \x01(\fR\x04have\x12\x18\n" +
+	"\aprivate\x18\x06 \x01(\bR\aprivate\x12\x14\n" +
+	"\x05lanes\x18\a \x01(\bR\x05lanes\"\x1a\n" +
 	"\x04Runs\x12\x12\n" +
 	"\x04runs\x18\x01 \x03(\rR\x04runs\"\\\n" +
 	"\x04Gone\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\rR\x05first\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\rR\x05error\x12\x12\n" +
-	"\x04text\x18\x04 \x01(\tR\x04text\"g\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"<\n" +
+	"\x04Lane\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\rR\x04port\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\"g\n" +
 	"\x05Peers\x120\n" +
 	"\x05peers\x18\x01 \x03(\v2\x1a.shoal.chunk.v1.Peers.PeerR\x05peers\x1a,\n" +
 	"\x04Peer\x12\x0e\n" +
@@ -403,17 +486,18 @@ func file_chunk_proto_rawDescGZIP() []byte {
 	return file_chunk_proto_rawDescData
 }
 
-var file_chunk_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_chunk_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_chunk_proto_goTypes = []any{
 	(*Hello)(nil),      // 0: shoal.chunk.v1.Hello
 	(*Welcome)(nil),    // 1: shoal.chunk.v1.Welcome
 	(*Runs)(nil),       // 2: shoal.chunk.v1.Runs
 	(*Gone)(nil),       // 3: shoal.chunk.v1.Gone
-	(*Peers)(nil),      // 4: shoal.chunk.v1.Peers
-	(*Peers_Peer)(nil), // 5: shoal.chunk.v1.Peers.Peer
+	(*Lane)(nil),       // 4: shoal.chunk.v1.Lane
+	(*Peers)(nil),      // 5: shoal.chunk.v1.Peers
+	(*Peers_Peer)(nil), // 6: shoal.chunk.v1.Peers.Peer
 }
 var file_chunk_proto_depIdxs = []int32{
-	5, // 0: shoal.chunk.v1.Peers.peers:type_name -> shoal.chunk.v1.Peers.Peer
+	6, // 0: shoal.chunk.v1.Peers.peers:type_name -> shoal.chunk.v1.Peers.Peer
 	1, // [1:1] is the sub-list for method output_type
 	1, // [1:1] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
@@ -432,7 +516,7 @@ func file_chunk_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chunk_proto_rawDesc), len(file_chunk_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/shoal-os/shoal/dht/wire"
 	"github.com/shoal-os/shoal/storage/chunk"
@@ -414,4 +415,86 @@ func TestCancelRuns(t *testing.T) {
 			}
 		}
 	}
+}
+
+// peers reads frames up to the next that names peers.
+func (c *client) peers() (out []string) {
+	c.t.Helper()
+	for {
+		t, b, err := c.next()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if t != framePeers {
+			continue
+		}
+		var m Peers
+		if err := proto.Unmarshal(b, &m); err != nil {
+			c.t.Fatal(err)
+		}
+		for _, p := range m.Peers {
+			out = append(out, fmt.Sprintf("%s %d", p.Id, len(p.Addrs)))
+		}
+		return out
+	}
+}
+
+// A peer is named at once, and again when its addresses are known; not a third time.
+func TestNamedBeforeAddresses(t *testing.T) {
+	s := folderSample(t)
+	served(t, s, func(t *testing.T, net *memNet, n *node) {
+		x := net.client(t, "x", n, s)
+		x.greet()
+		net.client(t, "y", n, s).greet()
+		if got := x.peers(); len(got) != 1 || got[0] != "y 0" {
+			t.Fatalf("told of %q", got)
+		}
+		n.host.(*memHost).learn("y")
+		if got := x.peers(); len(got) != 1 || got[0] != "y 1" {
+			t.Fatalf("told of %q", got)
+		}
+		net.client(t, "z", n, s).greet()
+		if got := x.peers(); len(got) != 1 || got[0] != "z 0" {
+			t.Fatalf("told of %q", got)
+		}
+	})
+}
+
+// Who fetches a root says what it has asked seeds for, once, as long as it does
+// not have everything.
+func TestSaysWhatComesSoon(t *testing.T) {
+	s := folderSample(t)
+	synctest.Test(t, func(t *testing.T) {
+		net := newMemNet()
+		n := net.node(t, "server")
+		_, begin := n.begin(t)
+		root, err := begin(t.Context(), s.tree, s.nodes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := &job{swarm: n.Swarm, root: root, tree: s.tree}
+		setJob := func(j *job) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			clear(n.jobs)
+			if j != nil {
+				n.jobs[circle{s.root, false}] = j
+			}
+		}
+		setJob(j)
+		x := net.client(t, "x", n, s)
+		x.greet()
+		for _, want := range []bitfield.Run{{First: 3, Count: 4}, {First: 20, Count: 1}} {
+			j.expect(want)
+			kind, said, err := x.next()
+			if err != nil || kind != frameSoon {
+				t.Fatalf("frame %d, %v", kind, err)
+			}
+			var m Runs
+			if err := proto.Unmarshal(said, &m); err != nil || len(m.Runs) != 2 || int(m.Runs[0]) != want.First || int(m.Runs[1]) != want.Count {
+				t.Errorf("says %v, %v; want %v", m.Runs, err, want)
+			}
+		}
+		setJob(nil)
+	})
 }

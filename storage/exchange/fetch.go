@@ -47,6 +47,10 @@ type Job struct {
 	// OnDemand fetches nothing but what readers need (see Reader), and ends only
 	// with its context or, while a reader needs something, by Timeout.
 	OnDemand bool
+	// Private asks members only, whom From names (addresses are not needed), and
+	// is known to members only. Into and what Begin returns are to be in Config.Private.
+	Private  bool
+	Repair   bool           // bounded by SetRepairRate, too
 	Progress func(Progress) // may be nil; called often, from one goroutine
 }
 
@@ -110,11 +114,12 @@ func (s *Swarm) Fetch(ctx context.Context, spec Job) (Report, error) {
 		s.mu.Unlock()
 		return Report{}, fmt.Errorf("exchange: fetch %s: %w", spec.Root, err)
 	}
-	if s.jobs[spec.Root] != nil {
+	key := circle{spec.Root, spec.Private}
+	if s.jobs[key] != nil {
 		s.mu.Unlock()
 		return Report{}, fmt.Errorf("exchange: fetch %s: %w", spec.Root, ErrBusy)
 	}
-	s.jobs[spec.Root] = j
+	s.jobs[key] = j
 	s.tasks.Add(1)
 	s.mu.Unlock()
 	defer s.tasks.Done()
@@ -124,7 +129,7 @@ func (s *Swarm) Fetch(ctx context.Context, spec Job) (Report, error) {
 	j.tasks.Wait()
 	j.sweep()
 	s.mu.Lock()
-	delete(s.jobs, spec.Root)
+	delete(s.jobs, key)
 	s.mu.Unlock()
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
@@ -165,12 +170,20 @@ type job struct {
 	present, total    int64
 	rate              rateMeter
 	received, fetched int64
-	look              bool // somebody may be due for dialling
+	look              bool      // somebody may be due for dialling
+	dialAt            time.Time // when somebody may be; zero for nobody
 	bytes             map[peer.ID]int64
 	banned            []Banned
 
 	mu        sync.Mutex
-	connected []peer.ID // with a session; for peer exchange
+	connected []source           // with a session; for peer exchange
+	expected  *bitfield.Bitfield // leaves that seeds were asked for; nil before there are any
+}
+
+// source is a peer that serves a job; private if it does so to members only.
+type source struct {
+	peer    peer.ID
+	private bool
 }
 
 // note is news for run's goroutine.
@@ -225,25 +238,31 @@ func (j *job) post(n note) error {
 func (j *job) ready() int { return int(j.readyFor.Load()) }
 
 // suggest offers a peer that may have part of the root. Any goroutine.
-func (j *job) suggest(info peer.AddrInfo) {
+func (j *job) suggest(info peer.AddrInfo, via string) {
 	select {
-	case j.notes <- note{kind: noteFound, info: info, via: viaAsks}:
-	default: // a hint; it will ask again
+	case j.notes <- note{kind: noteFound, info: info, via: via}:
+	default: // a hint, and others will come
 	}
 }
 
-// sources lists the peers with a session. Any goroutine.
-func (j *job) sources() []peer.ID {
+// sources lists the peers with a session: all, or those that everybody may hear
+// of. Any goroutine.
+func (j *job) sources(all bool) (out []peer.ID) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return slices.Clone(j.connected)
+	for _, s := range j.connected {
+		if all || !s.private {
+			out = append(out, s.peer)
+		}
+	}
+	return out
 }
 
 func (j *job) run() error {
 	for _, info := range j.spec.From {
-		j.found(info, "link")
+		j.found(info, viaLink)
 	}
-	if j.swarm.cfg.Finder != nil {
+	if j.swarm.cfg.Finder != nil && !j.spec.Private {
 		j.tasks.Go(j.search)
 	}
 	if j.spec.Into != nil {
@@ -264,8 +283,8 @@ func (j *job) run() error {
 			j.look = false
 			j.dial()
 		}
-		if !j.wake.IsZero() {
-			timer.Reset(time.Until(j.wake))
+		if next := earlierOf(j.wake, j.dialAt); !next.IsZero() {
+			timer.Reset(time.Until(next))
 		}
 		var err error
 		select {
@@ -274,7 +293,7 @@ func (j *job) run() error {
 		case <-tick.C:
 			err = j.housekeep(time.Now())
 		case <-timer.C:
-			j.step(sched.Event{Kind: sched.Tick})
+			j.timesUp(time.Now())
 		case <-j.reads.changed:
 			j.hear()
 		case <-j.ctx.Done():
@@ -286,6 +305,24 @@ func (j *job) run() error {
 	}
 	j.progress(time.Now(), true)
 	return nil
+}
+
+// timesUp does what was planned for about now.
+func (j *job) timesUp(now time.Time) {
+	if !j.dialAt.IsZero() && !now.Before(j.dialAt) {
+		j.dialAt, j.look = time.Time{}, true
+	}
+	if !j.wake.IsZero() && !now.Before(j.wake) {
+		j.step(sched.Event{Kind: sched.Tick})
+	}
+}
+
+// earlierOf is the earlier of two times, where zero is none.
+func earlierOf(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (j *job) done() bool { return j.sched != nil && j.sched.Left() == 0 && !j.spec.OnDemand }
@@ -363,6 +400,9 @@ func (j *job) step(ev sched.Event) {
 	for _, a := range out.Asks {
 		if s := j.sessions[a.Peer]; s != nil {
 			s.queue(runFrame(frameAsk, a.Run))
+			if s.have == nil {
+				j.expect(a.Run)
+			}
 		}
 	}
 	j.actWeb(out)
@@ -442,8 +482,22 @@ func (j *job) startVerifiers() error {
 	return nil
 }
 
+// verify takes on a slab, and a second one if it waits: two are hashed in little more than the time of one.
 func (j *job) verify(v *verifier, s *slab) {
-	good, bad, err := v.check(s)
+	select {
+	case second := <-j.work:
+		v.compare(s, second)
+		j.keep(v, s)
+		j.keep(v, second)
+	default:
+		v.compare(s)
+		j.keep(v, s)
+	}
+}
+
+// keep has a compared slab written, and says what came of it.
+func (j *job) keep(v *verifier, s *slab) {
+	good, bad, err := v.keep(s)
 	for _, r := range good {
 		_ = j.post(note{kind: noteSched, ev: sched.Event{Kind: sched.Verified, Run: r}})
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
 
 	"github.com/shoal-os/shoal/dht/wire"
 	"github.com/shoal-os/shoal/storage/block"
@@ -540,3 +541,78 @@ func TestChangedFileIsRefused(t *testing.T) {
 }
 
 var _ network.Stream = (*memStream)(nil)
+
+// A peer that was asked for the tree, given up for a quicker one, and needed
+// again when that one went, is asked once too often: it is not to blame.
+func TestTreeAskedForTwice(t *testing.T) {
+	s := folderSample(t)
+	for range 8 { // which of the two is asked first is chance
+		synctest.Test(t, func(t *testing.T) {
+			net := newMemNet()
+			slow, brief := net.host("slow"), net.host("brief")
+			setLiar(slow, s, func(l *liar) error {
+				<-time.After(10 * time.Millisecond)
+				return errors.Join(l.hello(nil), l.serve(func() error {
+					<-time.After(100 * time.Millisecond)
+					return l.tree()
+				}, nil))
+			})
+			setLiar(brief, s, func(l *liar) error {
+				err := l.hello(nil)
+				<-time.After(50 * time.Millisecond)
+				return errors.Join(err, l.st.Reset())
+			})
+			began := time.Now()
+			out, rep, err := net.node(t, "me").get(t.Context(), t, s, time.Minute, infoOf(slow), infoOf(brief))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.check(t, out)
+			if len(rep.Banned) > 0 || time.Since(began) > 2*time.Second {
+				t.Errorf("after %v: %+v", time.Since(began), rep.Banned)
+			}
+		})
+	}
+}
+
+// Whom a peer names without addresses is not dialled before they are known, and
+// then at once; but he counts as a fellow from the start.
+func TestNamedWithoutAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newMemNet()
+		n := net.node(t, "me")
+		n.host.(*memHost).alone = true
+		j := &job{swarm: n.Swarm, ctx: t.Context(), cands: map[peer.ID]*candidate{}}
+		j.found(peer.AddrInfo{ID: "fellow"}, viaExchange)
+		now := time.Now()
+		if c := j.cands["fellow"]; c == nil || !c.isFellow() || len(j.due(now)) != 0 {
+			t.Fatal("dialled without an address")
+		}
+		j.later(j.cands["fellow"], errors.New("as if it had been tried"))
+		j.found(peer.AddrInfo{ID: "fellow", Addrs: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/1")}}, viaExchange)
+		if len(j.due(now)) != 1 {
+			t.Error("not dialled when its address was known")
+		}
+	})
+}
+
+// A fellow that has only just begun is tried again soon.
+func TestFellowTriedAgainSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &job{}
+		c := &candidate{via: viaExchange}
+		for k, want := range []time.Duration{25, 50, 100} {
+			j.later(c, &wire.Error{Kind: wire.NotFound})
+			if d := time.Until(c.next); d != want*time.Millisecond {
+				t.Errorf("try %d: after %v", k, d)
+			}
+		}
+		if time.Until(j.dialAt) != 25*time.Millisecond {
+			t.Errorf("woken after %v", time.Until(j.dialAt))
+		}
+		c = &candidate{via: viaLink}
+		if j.later(c, &wire.Error{Kind: wire.NotFound}); time.Until(c.next) != retryFirst {
+			t.Error("one that a link names is tried again as soon")
+		}
+	})
+}

@@ -26,7 +26,8 @@ type liar struct {
 	s    *sample
 	st   network.Stream
 	br   *bufio.Reader
-	lied func() // called once the lie is out: now an honest provider may appear
+	lied func()       // called once the lie is out: now an honest provider may appear
+	lane func() error // answers who asks for a lane
 }
 
 // hello reads the Hello, and answers it with a Welcome that change may change.
@@ -79,10 +80,16 @@ func (l *liar) serve(tree func() error, leaf func(i int) error) error {
 		if err != nil {
 			return err
 		}
-		if t == frameTree {
-			if err := tree(); err != nil {
-				return err
-			}
+		switch t {
+		case frameTree:
+			err = tree()
+		case frameLaneAsk:
+			err = l.lane()
+		}
+		if err != nil {
+			return err
+		}
+		if n == 0 {
 			continue
 		}
 		runs, err := readRuns(l.br, n, len(l.s.leaves))
@@ -166,6 +173,14 @@ var lies = []struct {
 			defer l.lied()
 			return errors.Join(l.leaf(i, invert(l.s.leaves[i])), l.st.CloseWrite(), errStop)
 		}), l.hold())
+	}},
+	{"a lane nobody asked for", "a lane that nobody asked for", func(l *liar) error {
+		defer l.lied()
+		return errors.Join(l.hello(nil), l.message(frameLane, &Lane{Port: 1, Id: make([]byte, laneID), Key: make([]byte, laneKey)}), l.hold())
+	}},
+	{"a switch to no lane", "a lane that is not there", func(l *liar) error {
+		defer l.lied()
+		return errors.Join(l.hello(nil), l.send(frameSwitch, nil), l.hold())
 	}},
 	{"wrong node bytes", "tree that does not match", func(l *liar) error {
 		return errors.Join(l.hello(nil), l.serve(func() error {

@@ -14,16 +14,25 @@ type limiter struct{ bucket *rate.Limiter }
 // limitBurst is what may pass at once, in bytes: the largest unit that is waited for.
 const limitBurst = 4 << 20
 
+// newLimiter makes a limiter; 0 is no bound.
 func newLimiter(bytesPerSecond int64) limiter {
+	l := limiter{rate.NewLimiter(rate.Inf, limitBurst)}
+	l.set(bytesPerSecond)
+	return l
+}
+
+// set changes the bound, for whoever comes to wait from now on.
+func (l limiter) set(bytesPerSecond int64) {
 	if bytesPerSecond <= 0 {
-		return limiter{}
+		l.bucket.SetLimit(rate.Inf)
+		return
 	}
-	return limiter{rate.NewLimiter(rate.Limit(bytesPerSecond), limitBurst)}
+	l.bucket.SetLimit(rate.Limit(bytesPerSecond))
 }
 
 // wait blocks until n bytes may pass on a connection that is not exempt.
 func (l limiter) wait(ctx context.Context, n int, exempt bool) error {
-	if l.bucket == nil || exempt {
+	if l.bucket == nil || exempt || l.bucket.Limit() == rate.Inf {
 		return nil
 	}
 	return l.bucket.WaitN(ctx, min(n, limitBurst))

@@ -32,6 +32,8 @@ type memHost struct {
 	id      peer.ID
 	handler network.StreamHandler // guarded by net.mu
 	dead    bool                  // whoever dials it waits in vain
+	alone   bool                  // connected to nobody before it dials
+	addrs   map[peer.ID]bool      // whose addresses it knows; guarded by net.mu
 }
 
 func (n *memNet) host(name string) *memHost {
@@ -44,8 +46,8 @@ func (n *memNet) host(name string) *memHost {
 
 func (h *memHost) ID() peer.ID                                  { return h.id }
 func (h *memHost) Connect(context.Context, peer.AddrInfo) error { return nil }
-func (h *memHost) Network() network.Network                     { return memNetwork{} }
-func (h *memHost) Peerstore() peerstore.Peerstore               { return memPeerstore{} }
+func (h *memHost) Network() network.Network                     { return memNetwork{alone: h.alone} }
+func (h *memHost) Peerstore() peerstore.Peerstore               { return memPeerstore{of: h} }
 func (h *memHost) RemoveStreamHandler(protocol.ID)              { h.SetStreamHandler("", nil) }
 
 func (h *memHost) SetStreamHandler(_ protocol.ID, f network.StreamHandler) {
@@ -74,13 +76,41 @@ func (h *memHost) NewBulkStream(ctx context.Context, p peer.ID, _ ...protocol.ID
 	return mine, nil
 }
 
-type memNetwork struct{ network.Network }
+type memNetwork struct {
+	network.Network
+	alone bool
+}
 
-func (memNetwork) Connectedness(peer.ID) network.Connectedness { return network.Connected }
+func (n memNetwork) Connectedness(peer.ID) network.Connectedness {
+	if n.alone {
+		return network.NotConnected
+	}
+	return network.Connected
+}
 
-type memPeerstore struct{ peerstore.Peerstore }
+type memPeerstore struct {
+	peerstore.Peerstore
+	of *memHost
+}
 
-func (memPeerstore) Addrs(peer.ID) []multiaddr.Multiaddr { return nil }
+func (p memPeerstore) Addrs(id peer.ID) []multiaddr.Multiaddr {
+	p.of.net.mu.Lock()
+	defer p.of.net.mu.Unlock()
+	if !p.of.addrs[id] {
+		return nil
+	}
+	return []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/1")}
+}
+
+// learn has a host know a peer's addresses.
+func (h *memHost) learn(id peer.ID) {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	if h.addrs == nil {
+		h.addrs = map[peer.ID]bool{}
+	}
+	h.addrs[id] = true
+}
 
 type memConn struct {
 	network.Conn
@@ -88,6 +118,8 @@ type memConn struct {
 }
 
 func (c memConn) RemotePeer() peer.ID { return c.remote }
+
+func (c memConn) LocalMultiaddr() multiaddr.Multiaddr { return multiaddr.StringCast("/memory/1") }
 
 func (c memConn) RemoteMultiaddr() multiaddr.Multiaddr {
 	return multiaddr.StringCast("/ip4/127.0.0.1/tcp/1")

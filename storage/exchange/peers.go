@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
@@ -29,6 +30,7 @@ const (
 	searchFirst   = 2 * time.Second
 	searchLast    = 30 * time.Second
 	retryFirst    = 200 * time.Millisecond
+	retryFellow   = 25 * time.Millisecond // one who fetches the root too and has nothing of it yet
 	retryLast     = 30 * time.Second
 	triedShown    = 8 // peers named in an error
 )
@@ -37,6 +39,7 @@ const (
 const (
 	viaExchange = "exchange"        // another peer did
 	viaAsks     = "asks for it too" // it asks us for the root
+	viaLink     = "link"            // whoever began the download did
 )
 
 // candidate is a peer that may have the root.
@@ -49,6 +52,7 @@ type candidate struct {
 	next   time.Time // when it may be tried again
 	last   error
 	banned string
+	laned  bool // it was asked for a lane; not again, whatever became of that
 }
 
 // NoProviderError reports that nobody sent anything for too long.
@@ -146,7 +150,7 @@ func (c *candidate) isFellow() bool {
 
 // found adds a candidate or teaches a known one new addresses.
 func (j *job) found(info peer.AddrInfo, via string) {
-	if info.ID == j.swarm.cfg.Host.ID() {
+	if info.ID == j.swarm.cfg.Host.ID() || !j.allowed(info.ID) {
 		return
 	}
 	c := j.cands[info.ID]
@@ -160,6 +164,9 @@ func (j *job) found(info peer.AddrInfo, via string) {
 			j.step(sched.Event{Kind: sched.Heard, Name: nameOf(info.ID)})
 		}
 		return
+	}
+	if len(c.info.Addrs) == 0 && len(info.Addrs) > 0 {
+		c.next, j.look = time.Time{}, true // it was named before its addresses were known
 	}
 	for _, a := range info.Addrs {
 		if len(c.info.Addrs) < 4*addrsMax && !slices.ContainsFunc(c.info.Addrs, a.Equal) {
@@ -195,12 +202,19 @@ func (j *job) dial() {
 	}
 }
 
+// reachable reports whether there is a way to a candidate. One that another peer
+// named may have no addresses yet.
+func (j *job) reachable(c *candidate) bool {
+	return c.via != viaExchange || len(c.info.Addrs) > 0 ||
+		j.swarm.cfg.Host.Network().Connectedness(c.info.ID) == network.Connected
+}
+
 // due lists the candidates whose turn has come: those that were tried least
 // first, and among them those that other peers merely named last.
 func (j *job) due(now time.Time) []*candidate {
 	var out []*candidate
 	for _, c := range j.cands {
-		if c.sess == nil && !c.dials && c.banned == "" && !now.Before(c.next) {
+		if c.sess == nil && !c.dials && c.banned == "" && !now.Before(c.next) && j.allowed(c.info.ID) && j.reachable(c) {
 			out = append(out, c)
 		}
 	}
@@ -267,9 +281,15 @@ func (j *job) dialed(n note) {
 // later has a candidate tried again after a growing while.
 func (j *job) later(c *candidate, err error) {
 	c.last = err
-	wait := min(retryFirst<<min(c.tries, 10), retryLast)
+	first := retryFirst
+	if c.isFellow() && wire.KindOf(err) == wire.NotFound {
+		first = retryFellow
+	}
+	c.next = time.Now().Add(min(first<<min(c.tries, 10), retryLast))
 	c.tries++
-	c.next = time.Now().Add(wait)
+	if j.dialAt.IsZero() || c.next.Before(j.dialAt) {
+		j.dialAt = c.next
+	}
 }
 
 // enlist makes a session known to the scheduler.
@@ -281,6 +301,7 @@ func (j *job) enlist(s *session) {
 		j.hangUp(s, fmt.Sprintf("said that the root has %d leaves", s.leaves), true)
 		return
 	}
+	j.askLane(s) // before the first leaf is asked for
 	j.step(sched.Event{Kind: sched.Joined, Peer: s.id, Have: s.have, Name: nameOf(s.peer)})
 }
 
@@ -348,6 +369,6 @@ func (j *job) listOpen() {
 	defer j.mu.Unlock()
 	j.connected = j.connected[:0]
 	for _, s := range j.sessions {
-		j.connected = append(j.connected, s.peer)
+		j.connected = append(j.connected, source{s.peer, s.private})
 	}
 }

@@ -3,6 +3,8 @@ package exchange
 import (
 	"slices"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/chunk/bitfield"
 	"github.com/shoal-os/shoal/storage/exchange/sched"
@@ -12,7 +14,7 @@ import (
 // the root, now or later, puts what its readers need before all else. It is
 // safe for concurrent use.
 type Reader struct {
-	root  chunk.CID
+	of    circle
 	swarm *Swarm
 
 	// Guarded by swarm.mu.
@@ -21,18 +23,19 @@ type Reader struct {
 	since   uint64 // who began to wait first
 }
 
-// NewReader registers a reader of root that needs nothing yet. Close it.
-func (s *Swarm) NewReader(root chunk.CID) *Reader {
-	r := &Reader{root: root, swarm: s}
+// NewReader registers a reader of root that needs nothing yet. What it needs is
+// fetched by the root's private job, or by its other one. Close it.
+func (s *Swarm) NewReader(root chunk.CID, private bool) *Reader {
+	r := &Reader{of: circle{root, private}, swarm: s}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.readers == nil {
-		s.readers = map[chunk.CID]map[*Reader]bool{}
+		s.readers = map[circle]map[*Reader]bool{}
 	}
-	if s.readers[root] == nil {
-		s.readers[root] = map[*Reader]bool{}
+	if s.readers[r.of] == nil {
+		s.readers[r.of] = map[*Reader]bool{}
 	}
-	s.readers[root][r] = true
+	s.readers[r.of][r] = true
 	return r
 }
 
@@ -50,7 +53,7 @@ func (r *Reader) Need(run bitfield.Run, waiting bool) {
 		r.since = r.swarm.turns
 	}
 	r.needs, r.waiting = run, waiting
-	r.swarm.tellReaders(r.root)
+	r.swarm.tellReaders(r.of)
 }
 
 // Close takes the reader, with all it needs, off the root.
@@ -58,16 +61,26 @@ func (r *Reader) Close() {
 	s := r.swarm
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.readers[r.root], r)
-	if len(s.readers[r.root]) == 0 {
-		delete(s.readers, r.root)
+	delete(s.readers[r.of], r)
+	if len(s.readers[r.of]) == 0 {
+		delete(s.readers, r.of)
 	}
-	s.tellReaders(r.root)
+	s.tellReaders(r.of)
+}
+
+// Suggest has peers asked that may have part of a root, if it is being fetched.
+func (s *Swarm) Suggest(root chunk.CID, private bool, from []peer.AddrInfo) {
+	j := s.job(circle{root, private})
+	for _, info := range from {
+		if j != nil {
+			j.suggest(info, viaLink)
+		}
+	}
 }
 
 // tellReaders has the root's job look at its readers again. The caller holds mu.
-func (s *Swarm) tellReaders(root chunk.CID) {
-	if j := s.jobs[root]; j != nil {
+func (s *Swarm) tellReaders(c circle) {
+	if j := s.jobs[c]; j != nil {
 		select {
 		case j.reads.changed <- struct{}{}:
 		default:
@@ -77,11 +90,11 @@ func (s *Swarm) tellReaders(root chunk.CID) {
 
 // needed returns what the readers of a root need, those who wait first and in
 // the order in which they began to; waiting is how many do.
-func (s *Swarm) needed(root chunk.CID) (runs []bitfield.Run, waiting int) {
+func (s *Swarm) needed(c circle) (runs []bitfield.Run, waiting int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []Reader
-	for r := range s.readers[root] {
+	for r := range s.readers[c] {
 		if r.needs.Count > 0 {
 			all = append(all, *r)
 		}
@@ -128,7 +141,7 @@ func (j *job) hear() {
 	if j.sched == nil {
 		return
 	}
-	runs, waiting := j.swarm.needed(j.spec.Root)
+	runs, waiting := j.swarm.needed(circle{j.spec.Root, j.spec.Private})
 	need, first := j.missing(runs)
 	for _, r := range minus(j.reads.asked, need) {
 		j.step(sched.Event{Kind: sched.Unwanted, Run: r})

@@ -2,10 +2,12 @@ package exchange
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -21,6 +23,7 @@ const (
 	helloWait  = 10 * time.Second // for the other side's first message
 	writeWait  = 60 * time.Second // for one write to be taken
 	queueRuns  = 8192             // runs one stream may have waiting
+	treesMax   = 8                // trees one stream may have asked for
 	sendBuffer = 1<<20 + leafHeader
 	havePeriod = 25 * time.Millisecond // between two looks for new leaves of a partial
 	peerPeriod = time.Second           // between two looks for new peers of the swarm
@@ -39,26 +42,41 @@ type upload struct {
 	root   *block.Root
 	reader *block.Reader
 	local  bool // on this machine or LAN: no rate limit
+	// private: the root is served from Config.Private. member: the other side may
+	// know of such, whether this one is or not.
+	private, member bool
 
 	told   *bitfield.Bitfield // what it knows that we have; nil once it knows that is all
-	known  map[peer.ID]bool   // the peers it was told of
+	soon   *bitfield.Bitfield // what it knows that we have asked seeds for
+	known  map[peer.ID]bool   // the peers it was told of, true if their addresses too
 	nextPX time.Time
 	grewAt time.Time // when the swarm was last said to have grown
+
+	ctx    context.Context // ends with the upload
+	cancel context.CancelFunc
+	lane   *laneWriter // where the writer sends; nil: on the stream
+
+	gaveAt atomic.Int64 // when a leaf was last sent, in Unix nanoseconds
 
 	mu      sync.Mutex
 	wake    chan struct{} // holds a token when there may be something to do
 	queue   []bitfield.Run
-	tree    bool  // the tree is asked for
+	trees   int   // how often the tree is asked for
 	grew    bool  // the swarm has new members
 	choke   bool  // what the choker wants
 	choked  bool  // what the other side was told
 	ended   bool  // the other side asks for nothing more
 	failure error // what it did wrong
+
+	laneAsked bool
+	laneOffer *Lane       // to be told
+	laneReady *laneWriter // to go on on
 }
 
 // serve runs one stream from Hello to its end.
 func (s *Swarm) serve(st network.Stream) {
 	u := &upload{swarm: s, st: st, peer: st.Conn().RemotePeer(), local: local(st.Conn()), wake: make(chan struct{}, 1)}
+	u.ctx, u.cancel = context.WithCancel(s.ctx)
 	stop := make(chan struct{})
 	defer close(stop)
 	s.tasks.Go(func() { // end with the swarm
@@ -69,7 +87,9 @@ func (s *Swarm) serve(st network.Stream) {
 		}
 	})
 	err := u.run()
-	if err == nil || errors.Is(err, io.EOF) {
+	ended := err == nil || errors.Is(err, io.EOF)
+	u.endLanes(!ended)
+	if ended {
 		_ = st.Close()
 		return
 	}
@@ -92,8 +112,8 @@ func (u *upload) run() error {
 		return wire.Errorf(wire.Busy, "too many streams")
 	}
 	defer u.swarm.up.remove(u)
-	if j := u.swarm.job(u.root.CID()); j != nil && fetching {
-		j.suggest(peer.AddrInfo{ID: u.peer}) // it has part of what we miss, or will
+	if fetching {
+		u.introduce()
 	}
 	read := make(chan struct{})
 	go func() {
@@ -120,7 +140,7 @@ func (u *upload) greet(br *bufio.Reader) (fetching bool, err error) {
 	if err != nil || n != len(hello.Root) {
 		return false, u.refuse(wire.Malformed, "not a root this peer understands")
 	}
-	root, ok := u.swarm.cfg.Store.Root(id)
+	root, private, ok := u.swarm.find(id, u.peer)
 	if !ok {
 		return false, u.refuse(wire.NotFound, "not held here")
 	}
@@ -132,9 +152,9 @@ func (u *upload) greet(br *bufio.Reader) (fetching bool, err error) {
 		root.Problem("its record is damaged: share or get it again")
 		return false, u.refuse(wire.Internal, "cannot be read here")
 	}
-	u.root = root
+	u.root, u.private, u.member = root, private, u.swarm.member(u.peer)
 	have, whole := root.Have()
-	w := &Welcome{Leaves: uint32(root.Leaves()), Whole: whole}
+	w := &Welcome{Leaves: uint32(root.Leaves()), Whole: whole, Private: private, Lanes: u.offersLane()}
 	if !whole {
 		w.Have, u.told = have.Bytes(), have
 	}
@@ -177,10 +197,15 @@ func (u *upload) readOne(br *bufio.Reader) error {
 	if err != nil {
 		return err
 	}
+	if t == frameLaneAsk {
+		return u.laneWanted()
+	}
 	if t == frameTree {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		u.tree = true
+		if u.trees++; u.trees > treesMax {
+			return wire.Errorf(wire.TooLarge, "asks for more than %d trees at once", treesMax)
+		}
 		u.signal()
 		return nil
 	}
@@ -249,6 +274,11 @@ func (u *upload) writeOne() (sent, done bool, err error) {
 }
 
 func (u *upload) send(buf []byte) error {
+	if u.lane != nil {
+		_ = u.lane.conn.SetWriteDeadline(time.Now().Add(writeWait))
+		_, err := u.lane.Write(buf)
+		return err
+	}
 	_ = u.st.SetWriteDeadline(time.Now().Add(writeWait))
 	_, err := u.st.Write(buf)
 	return err
@@ -257,10 +287,13 @@ func (u *upload) send(buf []byte) error {
 // next fills buf with what should be sent now: news first, then the tree, then
 // leaves as they were asked for. done says that nothing will follow.
 func (u *upload) next(buf []byte) (out []byte, done bool, err error) {
+	if buf, err = u.appendLane(buf); err != nil {
+		return nil, false, err
+	}
 	buf = u.appendNews(buf)
 	u.mu.Lock()
-	err, tree := u.failure, u.tree
-	u.tree = false
+	err, tree := u.failure, u.trees > 0
+	u.trees = max(0, u.trees-1)
 	if u.choke != u.choked {
 		u.choked = u.choke
 		if u.choked {
@@ -270,7 +303,7 @@ func (u *upload) next(buf []byte) (out []byte, done bool, err error) {
 			buf = appendHeader(buf, frameUnchoke, 0)
 		}
 	}
-	done = u.ended && len(u.queue) == 0 && !tree
+	done = u.ended && len(u.queue) == 0 && !tree && u.trees == 0
 	u.mu.Unlock()
 	if err != nil {
 		return buf, false, err
@@ -319,6 +352,10 @@ func (u *upload) appendLeaves(buf []byte) ([]byte, error) {
 			buf = u.appendGone(buf[:at], i, err)
 			continue
 		}
+		if !u.intact(i, grown[at+leafHeader:]) {
+			buf = u.appendGone(buf[:at], i, block.ErrDamaged)
+			continue
+		}
 		buf = grown
 		n := len(buf) - at - leafHeader
 		sent += n
@@ -333,6 +370,7 @@ func (u *upload) appendLeaves(buf []byte) ([]byte, error) {
 	}
 	u.root.Uploaded.Add(int64(sent))
 	u.swarm.up.gave(u.peer, sent)
+	u.gaveAt.Store(time.Now().UnixNano())
 	return buf, nil
 }
 
@@ -374,6 +412,12 @@ func (u *upload) appendNews(buf []byte) []byte {
 	if u.told != nil && u.told.All() {
 		u.told = nil
 	}
+	if j := u.swarm.job(circle{u.root.CID(), u.private}); j != nil && u.told != nil {
+		if u.soon == nil {
+			u.soon = bitfield.New(u.root.Leaves())
+		}
+		buf = appendRuns(buf, frameSoon, j.expectedSince(u.soon))
+	}
 	u.mu.Lock()
 	grew := u.grew
 	u.grew = false
@@ -394,22 +438,25 @@ func (u *upload) appendNews(buf []byte) []byte {
 }
 
 // appendPeers appends those of the swarm that the other side was not told of.
-// unknown says that there are some whose addresses have not been learnt yet.
+// One whose addresses have not been learnt yet, as unknown says there are, is
+// named without them, and again when they are: fellows share out what each of
+// them asks a seed for, by name, and should do so from the first leaf on.
 func (u *upload) appendPeers(buf []byte) (out []byte, unknown bool) {
 	var m Peers
-	for _, p := range u.swarm.members(u.root.CID()) {
-		if p == u.peer || u.known[p] || len(m.Peers) == peersMax || len(u.known) >= 4*peersMax {
+	for _, p := range u.members() {
+		_, named := u.known[p]
+		if p == u.peer || u.known[p] || len(m.Peers) == peersMax || !named && len(u.known) >= namedMax/2 {
 			continue
 		}
 		addrs := u.swarm.cfg.Host.Peerstore().Addrs(p)
-		if len(addrs) == 0 {
-			unknown = true
+		unknown = unknown || len(addrs) == 0
+		if named && len(addrs) == 0 {
 			continue
 		}
 		if u.known == nil {
 			u.known = map[peer.ID]bool{}
 		}
-		u.known[p] = true
+		u.known[p] = len(addrs) > 0
 		x := &Peers_Peer{Id: []byte(p)}
 		for _, a := range addrs[:min(len(addrs), addrsMax)] {
 			x.Addrs = append(x.Addrs, a.Bytes())
@@ -420,14 +467,4 @@ func (u *upload) appendPeers(buf []byte) (out []byte, unknown bool) {
 		return buf, unknown
 	}
 	return appendMessage(buf, framePeers, &m), unknown
-}
-
-// members is who is known to be in the swarm of a root: those who ask us for
-// it and those whom we ask.
-func (s *Swarm) members(root chunk.CID) []peer.ID {
-	out := s.up.askers(root)
-	if j := s.job(root); j != nil {
-		out = append(out, j.sources()...)
-	}
-	return out
 }

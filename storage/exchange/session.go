@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,7 @@ const (
 	nodesAhead   = 4            // nodes of one peer that wait for the job, of up to 2 MiB each
 	claimsMax    = 4            // times that a peer may speak of each leaf …
 	claimsFree   = 4096         // … and this often besides
-	namedMax     = 4 * peersMax // peers that one may tell of
+	namedMax     = 8 * peersMax // peers that one may tell of, once and again with their addresses
 	movingEvery  = time.Second  // a leaf that takes longer than this shows that it moves
 	pendingBound = 4 << 20      // bytes of requests waiting to be written
 )
@@ -38,9 +39,10 @@ type session struct {
 	br    *bufio.Reader
 	local bool
 
-	leaves int
-	have   *bitfield.Bitfield // nil: everything
-	useful time.Time          // when it last sent bytes, or was opened
+	leaves  int
+	private bool               // it serves the root to members only
+	have    *bitfield.Bitfield // nil: everything
+	useful  time.Time          // when it last sent bytes, or was opened
 
 	mu      sync.Mutex
 	pending []byte // frames to write
@@ -48,15 +50,24 @@ type session struct {
 	ended   chan struct{} // closed by close, once
 	closing sync.Once
 
-	sendsTree atomic.Bool   // it was asked for the tree
-	nodes     chan struct{} // holds a token for each of its nodes that run has not seen
+	lanes     bool        // it offers one
+	laneAsked atomic.Bool // and was asked for it, and has not answered
+	onLane    bool        // what it sends comes on the lane; of the reading goroutine
+	lane      *laneReader // guarded by mu
+	laneConn  net.Conn    // guarded by mu
+
+	trees atomic.Int32  // how often it was asked for the tree and has not ended it
+	nodes chan struct{} // holds a token for each of its nodes that run has not seen
+	// Of the job's goroutine.
+	stale   int32 // of trees, how many are not listened to
+	ignored bool  // part of the tree that it sends now was not listened to
 
 	// Of the reading goroutine.
 	slab    *slab
 	unsaid  int       // bytes that came and were not reported
 	saidAt  time.Time // when bytes were last reported
 	treeGot int
-	claimed int // leaves that it said it has, or has not, since the Welcome
+	claimed int // leaves that it said it has, will have, or has not, since the Welcome
 	named   int // peers that it told of
 }
 
@@ -101,7 +112,7 @@ func (s *session) greet(tree bool) error {
 		return fmt.Errorf("exchange: hello: %w", err)
 	}
 	if tree {
-		s.sendsTree.Store(true)
+		s.trees.Add(1)
 		if _, err := s.st.Write(appendHeader(nil, frameTree, 0)); err != nil {
 			return fmt.Errorf("exchange: hello: %w", err)
 		}
@@ -113,7 +124,7 @@ func (s *session) greet(tree bool) error {
 	if w.Error != 0 {
 		return &wire.Error{Kind: wire.ErrKind(w.Error - 1), Text: wire.CleanText(w.Text)}
 	}
-	s.leaves = int(w.Leaves)
+	s.leaves, s.private, s.lanes = int(w.Leaves), w.Private, w.Lanes
 	if w.Whole {
 		return nil
 	}
@@ -149,6 +160,7 @@ func (s *session) start() {
 func (s *session) close(ban bool) {
 	s.closing.Do(func() {
 		close(s.ended)
+		s.closeLane()
 		if ban {
 			_ = wire.Reset(s.st, wire.Errorf(wire.Refused, "sent wrong bytes"))
 			return
@@ -223,7 +235,7 @@ func (s *session) readControl(t frameType, n int) error {
 		return s.readNode(n)
 	case frameTreeEnd:
 		return s.job.post(note{kind: noteTreeEnd, sess: s})
-	case frameHave:
+	case frameHave, frameSoon:
 		runs, err := readRuns(s.br, n, s.leaves)
 		if err == nil {
 			err = s.claims(runs...)
@@ -231,8 +243,12 @@ func (s *session) readControl(t frameType, n int) error {
 		if err != nil {
 			return err
 		}
+		kind := sched.Has
+		if t == frameSoon {
+			kind = sched.Soon
+		}
 		for _, r := range runs {
-			if err := s.say(sched.Event{Kind: sched.Has, Run: r}); err != nil {
+			if err := s.say(sched.Event{Kind: kind, Run: r}); err != nil {
 				return err
 			}
 		}
@@ -258,6 +274,10 @@ func (s *session) readControl(t frameType, n int) error {
 		return s.say(sched.Event{Kind: sched.Unchoked})
 	case framePeers:
 		return s.readPeers(n)
+	case frameLane:
+		return s.readLane(n)
+	case frameSwitch:
+		return s.switchLane()
 	}
 	return nil
 }
@@ -281,7 +301,7 @@ func (s *session) say(ev sched.Event) error {
 }
 
 func (s *session) readNode(n int) error {
-	if !s.sendsTree.Load() {
+	if s.trees.Load() == 0 {
 		return wire.Errorf(wire.Malformed, "sent a tree that nobody asked it for")
 	}
 	select {
@@ -353,7 +373,7 @@ func (s *session) readLeaf(n int) error {
 		return err
 	}
 	s.slab.items = append(s.slab.items, item{leaf: leaf, end: len(s.slab.buf)})
-	return s.job.swarm.down.wait(s.job.ctx, n, s.local)
+	return nil
 }
 
 // fillSlab reads n bytes onto the slab's end, showing on the way that they move.
@@ -372,6 +392,9 @@ func (s *session) fillSlab(n int) error {
 		if err != nil {
 			return io.ErrUnexpectedEOF
 		}
+		if err := s.job.pace(k, s.local); err != nil {
+			return err
+		}
 		if len(rest) > 0 && time.Since(s.saidAt) > movingEvery {
 			if err := s.say(sched.Event{Kind: sched.Moving, Bytes: s.take()}); err != nil {
 				return err
@@ -379,6 +402,14 @@ func (s *session) fillSlab(n int) error {
 		}
 	}
 	return nil
+}
+
+// pace waits until n bytes that came may have come.
+func (j *job) pace(n int, local bool) error {
+	if err := j.swarm.down.wait(j.ctx, n, local); err != nil {
+		return err
+	}
+	return j.swarm.repair.wait(j.ctx, n, !j.spec.Repair)
 }
 
 // take returns the bytes not yet reported, and counts them as reported.

@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-os/shoal/storage/block"
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/chunk/bitfield"
+	"github.com/shoal-os/shoal/storage/chunk/pair"
 	"github.com/shoal-os/shoal/storage/exchange/sched"
 )
 
@@ -30,8 +31,9 @@ type slab struct {
 
 // item is one leaf of a slab: its bytes end at end, and begin where the one before ends.
 type item struct {
-	leaf int
-	end  int
+	leaf  int
+	end   int
+	right bool // its bytes are those that the tree names; see verifier.compare
 }
 
 // slabs keeps buffers for the next leaves, the one last used on top since it is
@@ -88,23 +90,55 @@ type verifier struct {
 	good []int
 }
 
-// check returns the runs that are verified and written and those that are not
-// what was asked for. err is this machine's failure (a full disk), or the
+// compare hashes the leaves of slabs, two at a time (see package pair), and notes
+// which are right. What is here already is taken for right.
+func (v *verifier) compare(slabs ...*slab) {
+	var waiting *item
+	var bytes []byte
+	for _, s := range slabs {
+		start := 0
+		for k := range s.items {
+			it := &s.items[k]
+			data := s.buf[start:it.end]
+			start = it.end
+			if v.root.Has(it.leaf) {
+				it.right = true
+				continue
+			}
+			if waiting == nil {
+				waiting, bytes = it, data
+				continue
+			}
+			one, two := pair.Sum256(bytes, data)
+			waiting.right, it.right = v.is(waiting, one), v.is(it, two)
+			waiting = nil
+		}
+	}
+	if waiting != nil {
+		waiting.right = v.is(waiting, sha256.Sum256(bytes))
+	}
+}
+
+func (v *verifier) is(it *item, sum [sha256.Size]byte) bool {
+	return unverified || v.tree.Leaves[it.leaf].CID.Sum == sum
+}
+
+// keep writes what is right of a slab that was compared. It returns the runs that
+// are verified and written and those that are not what was asked for. err is this machine's failure (a full disk), or the
 // tree's (a leaf whose length it states wrongly), never the sender's.
-func (v *verifier) check(s *slab) (good, bad []bitfield.Run, err error) {
+func (v *verifier) keep(s *slab) (good, bad []bitfield.Run, err error) {
 	v.good = v.good[:0]
 	ok, wrong := slab{}, slab{}
 	start := 0
 	for _, it := range s.items {
 		data := s.buf[start:it.end]
 		start = it.end
-		leaf := &v.tree.Leaves[it.leaf]
-		if v.root.Has(it.leaf) {
-			ok.items = append(ok.items, it) // came twice
+		if !it.right {
+			wrong.items = append(wrong.items, it)
 			continue
 		}
-		if sha256.Sum256(data) != leaf.CID.Sum {
-			wrong.items = append(wrong.items, it)
+		if v.root.Has(it.leaf) {
+			ok.items = append(ok.items, it) // came twice
 			continue
 		}
 		if err := v.write(it.leaf, data); err != nil {

@@ -13,6 +13,7 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -53,6 +54,14 @@ type Config struct {
 	// Preferred says which peers are served before others (the pool's
 	// members). nil: nobody.
 	Preferred func(peer.ID) bool
+	// Private holds roots that only members are served; to others they are as good
+	// as unknown. nil: there are none.
+	Private Private
+	// Member says who may know of private roots. nil: nobody.
+	Member func(peer.ID) bool
+	// Damaged is told of a private root with a leaf that is not what it should be,
+	// which was not served. nil: nobody is told.
+	Damaged func(chunk.CID)
 }
 
 // Swarm serves this peer's roots and fetches others. It is safe for concurrent
@@ -65,21 +74,25 @@ type Swarm struct {
 	tasks sync.WaitGroup
 	up    *uploads
 	down  limiter
+	// repair bounds the jobs that nobody waits for, wherever their bytes come from.
+	repair limiter
 
 	mu      sync.Mutex
-	jobs    map[chunk.CID]*job
-	readers map[chunk.CID]map[*Reader]bool
+	jobs    map[circle]*job
+	readers map[circle]map[*Reader]bool
 	turns   uint64 // see Reader.since
+
+	lanes atomic.Int64 // that were taken up, by either side
 }
 
 // New starts serving what the store holds.
 func New(cfg Config) *Swarm {
-	s := &Swarm{cfg: cfg, log: cfg.Log, jobs: map[chunk.CID]*job{}}
+	s := &Swarm{cfg: cfg, log: cfg.Log, jobs: map[circle]*job{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	s.down = newLimiter(cfg.Down)
+	s.down, s.repair = newLimiter(cfg.Down), newLimiter(0)
 	s.up = newUploads(cfg)
 	s.tasks.Go(func() { s.up.run(s.ctx) })
 	cfg.Host.SetStreamHandler(Protocol, s.handle)
@@ -93,8 +106,17 @@ func (s *Swarm) Close() {
 	s.tasks.Wait()
 }
 
-// Serving counts the streams that ask for a root now, by distinct peer.
-func (s *Swarm) Serving(root chunk.CID) int { return len(s.up.askers(root)) }
+// SetRepairRate bounds the bytes a second of all jobs with Repair together, the
+// LAN's too. 0: no bound.
+func (s *Swarm) SetRepairRate(bytesPerSecond int64) { s.repair.set(bytesPerSecond) }
+
+// Serving counts the peers that ask for a root now, without those that are
+// served it from Config.Private.
+func (s *Swarm) Serving(root chunk.CID) int { return len(s.up.askers(root, false)) }
+
+// Gives reports whether anybody was sent some of a root within the last while,
+// and asks for more still.
+func (s *Swarm) Gives(root chunk.CID, last time.Duration) bool { return s.up.gives(root, last) }
 
 // handle serves one stream, on a goroutine that libp2p started for it.
 func (s *Swarm) handle(st network.Stream) {
@@ -110,11 +132,11 @@ func (s *Swarm) handle(st network.Stream) {
 	s.serve(st)
 }
 
-// job returns the running download of root, or nil.
-func (s *Swarm) job(root chunk.CID) *job {
+// job returns the running download of a root in a circle, or nil.
+func (s *Swarm) job(c circle) *job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.jobs[root]
+	return s.jobs[c]
 }
 
 // dialTimeout bounds connecting to one peer and opening a stream.

@@ -46,9 +46,20 @@ func (j *job) wantTree(s *session) {
 		j.treeFrom = "" // it was to send the tree and is not even connected: who is here goes first
 	}
 	if j.claimTree(s.peer, time.Now()) {
-		s.sendsTree.Store(true)
-		s.queue(appendHeader(nil, frameTree, 0))
+		s.askTree()
 	}
+}
+
+// askTree asks for the tree, unless it was asked for before, when another was
+// given preference, and is on its way whole.
+func (s *session) askTree() {
+	owed := s.trees.Load()
+	if owed > 0 && !s.ignored {
+		return
+	}
+	s.stale = owed
+	s.trees.Add(1)
+	s.queue(appendHeader(nil, frameTree, 0))
 }
 
 // treeLost gives up on p as the tree's sender and asks another session.
@@ -85,7 +96,8 @@ func (j *job) treeStalled(now time.Time) {
 // node takes in one block of the tree.
 func (j *job) node(n note) error {
 	<-n.sess.nodes
-	if j.sched != nil || n.sess.peer != j.treeFrom || j.sessions[n.sess.id] != n.sess {
+	if j.sched != nil || n.sess.peer != j.treeFrom || n.sess.stale > 0 || j.sessions[n.sess.id] != n.sess {
+		n.sess.ignored = true
 		return nil // of a sender that was given up
 	}
 	j.lastNews, j.treeAt = time.Now(), time.Now()
@@ -105,10 +117,17 @@ func (j *job) node(n note) error {
 
 // treeEnd takes in that the sender considers the tree complete.
 func (j *job) treeEnd(s *session) error {
+	if s.trees.Add(-1) < 0 {
+		s.trees.Store(0) // nobody asked; it is harmless
+	}
+	s.ignored = false
+	if s.stale > 0 {
+		s.stale--
+		return nil
+	}
 	if j.sched != nil || s.peer != j.treeFrom || j.sessions[s.id] != s {
 		return nil
 	}
-	s.sendsTree.Store(false)
 	if _, more := j.walker.Next(); more {
 		j.hangUp(s, "sent an incomplete tree", true)
 		return nil

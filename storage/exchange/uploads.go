@@ -7,6 +7,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/shoal-os/shoal/storage/block"
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/exchange/sched"
 )
@@ -129,19 +130,44 @@ func (u *uploads) got(p peer.ID, n int) {
 	u.account(p).gave.add(n)
 }
 
-// askers returns the peers that have a stream for root, each once.
-func (u *uploads) askers(root chunk.CID) []peer.ID {
+// askers returns the peers that have a stream for root, each once: all, or
+// those that are served what everybody may have.
+func (u *uploads) askers(root chunk.CID, all bool) []peer.ID {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var out []peer.ID
 	seen := map[peer.ID]bool{}
 	for x := range u.streams {
-		if x.root.CID() == root && !seen[x.peer] {
+		if x.root.CID() == root && (all || !x.private) && !seen[x.peer] {
 			seen[x.peer] = true
 			out = append(out, x.peer)
 		}
 	}
 	return out
+}
+
+// wake has the streams that serve a record look for news.
+func (u *uploads) wake(root *block.Root) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for x := range u.streams {
+		if x.root == root {
+			x.signal()
+		}
+	}
+}
+
+// gives reports whether anybody who asks for root was sent some of it within
+// the last while.
+func (u *uploads) gives(root chunk.CID, last time.Duration) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for x := range u.streams {
+		if x.root.CID() == root && !x.private && time.Since(time.Unix(0, x.gaveAt.Load())) < last {
+			return true
+		}
+	}
+	return false
 }
 
 // run applies the choker's choices until ctx ends.

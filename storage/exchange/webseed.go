@@ -99,6 +99,7 @@ func (j *job) actWeb(out *sched.Out) {
 	for _, a := range out.Asks {
 		if w := j.webs[a.Peer]; w != nil {
 			w.ask(a.Run)
+			j.expect(a.Run)
 		}
 	}
 }

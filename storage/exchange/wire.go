@@ -34,9 +34,10 @@ type frameType uint8
 
 const (
 	// To the server.
-	frameTree   frameType = 1 // send the tree
-	frameAsk    frameType = 2 // Runs: send these leaves
-	frameCancel frameType = 3 // Runs: do not send these after all
+	frameTree    frameType = 1 // send the tree
+	frameAsk     frameType = 2 // Runs: send these leaves
+	frameCancel  frameType = 3 // Runs: do not send these after all
+	frameLaneAsk frameType = 4 // open a lane
 
 	// To the asker.
 	frameNode    frameType = 16 // a non-leaf block; they come in walk order
@@ -47,6 +48,9 @@ const (
 	frameChoke   frameType = 21 // what was asked is put aside; ask again after frameUnchoke
 	frameUnchoke frameType = 22
 	framePeers   frameType = 23 // Peers
+	frameSoon    frameType = 24 // Runs: has asked a seed for these leaves, and will pass them on
+	frameLane    frameType = 25 // Lane: it can be taken up
+	frameSwitch  frameType = 26 // the last on the stream: what follows comes on the lane
 )
 
 // payloadMax is the most a frame of this type may carry.
@@ -56,9 +60,9 @@ func (t frameType) payloadMax() int {
 		return chunk.NodeMax
 	case frameLeaf:
 		return 4 + leafMax
-	case frameTree, frameTreeEnd, frameChoke, frameUnchoke:
+	case frameTree, frameTreeEnd, frameChoke, frameUnchoke, frameLaneAsk, frameSwitch:
 		return 0
-	case frameAsk, frameCancel, frameHave, frameGone, framePeers:
+	case frameAsk, frameCancel, frameHave, frameGone, framePeers, frameSoon, frameLane:
 		return controlMax
 	}
 	return -1
@@ -159,6 +163,6 @@ func checkRun(first, count uint32, leaves int) (bitfield.Run, error) {
 	return bitfield.Run{First: int(first), Count: int(count)}, nil
 }
 
-func toServer(t frameType) bool { return t == frameTree || t == frameAsk || t == frameCancel }
+func toServer(t frameType) bool { return t >= frameTree && t <= frameLaneAsk }
 
-func toAsker(t frameType) bool { return t >= frameNode && t <= framePeers }
+func toAsker(t frameType) bool { return t >= frameNode && t <= frameSwitch }

@@ -141,7 +141,7 @@ func mix(a, b uint64) uint64 {
 }
 
 // fromFellows returns the free leaves that fellow downloaders can send within
-// spareTime, nil for none. Seeds are not asked for those: a seed's upload is
+// spareTime, of those they have or have asked a seed for; nil for none. Seeds are not asked for those: a seed's upload is
 // what a young swarm is short of, and nobody waits longer for it than that.
 // Each leaf is put down, in order, to the fellow that would be done first.
 func (s *Scheduler) fromFellows() *bitfield.Bitfield {
@@ -162,7 +162,7 @@ func (s *Scheduler) fromFellows() *bitfield.Bitfield {
 		var any uint64
 		busy := true
 		for _, f := range fellows {
-			any |= f.have.Word(w)
+			any |= f.have.Word(w) | f.believed.word(w)
 			busy = busy && f.until > spareTime.Seconds()
 		}
 		if busy {
@@ -185,6 +185,7 @@ func (s *Scheduler) fromFellows() *bitfield.Bitfield {
 type fellow struct {
 	*peer
 	speed, until float64
+	believed     *promises // nil for none
 }
 
 // soonest is who of those that have leaf i is done first; nil if nobody is
@@ -193,7 +194,7 @@ func soonest(fellows []fellow, i int) *fellow {
 	var best *fellow
 	for k := range fellows {
 		f := &fellows[k]
-		if f.have.Has(i) && f.until <= spareTime.Seconds() && (best == nil || f.until < best.until) {
+		if (f.have.Has(i) || f.believed.has(i)) && f.until <= spareTime.Seconds() && (best == nil || f.until < best.until) {
 			best = f
 		}
 	}
@@ -217,7 +218,7 @@ func (s *Scheduler) fellows() (out []fellow) {
 		if p.rate == 0 {
 			speed = min(max(speed, best), float64(windowMin)/max(p.silence(s.now).Seconds(), 1e-3))
 		}
-		out = append(out, fellow{peer: p, speed: speed, until: float64(p.out) / speed})
+		out = append(out, fellow{peer: p, speed: speed, until: float64(p.out) / speed, believed: p.soon.believed(s.now)})
 	}
 	return out
 }

@@ -22,6 +22,8 @@ const (
 	windowNew  = 2 << 20 // of a peer whose rate is not known; grows by what arrives
 
 	spareTime  = 5 * time.Second       // seeds are spared what fellows can send within this
+	soonTime   = 2 * time.Second       // what a fellow expects from a seed within this counts as its own, if it keeps to it …
+	soonGrace  = time.Second           // … or has not been heard of for longer than this
 	heardMax   = 64                    // fellows by hearsay
 	spareFresh = 50 * time.Millisecond // the judgement holds for so long
 
@@ -64,6 +66,7 @@ const (
 	Tick     Kind = iota // time passed: call at Out.Wake
 	Joined               // Peer, Have (nil: it has everything)
 	Has                  // Peer, Run: it has these leaves now
+	Soon                 // Peer, Run: it has asked a seed for these
 	Left                 // Peer is gone
 	Arrived              // Peer, Run, Bytes: leaves came in, to be verified
 	Moving               // Peer, Bytes: part of a leaf came in
@@ -249,6 +252,9 @@ func (s *Scheduler) apply(p *peer, ev Event) scope {
 	case Has:
 		s.has(p, ev.Run)
 		return one
+	case Soon:
+		s.soon(p, ev.Run)
+		return nobody
 	case Left:
 		s.leave(p)
 		return everyone
@@ -301,6 +307,7 @@ func (s *Scheduler) has(p *peer, r bitfield.Run) {
 	for i := r.First; i < r.First+r.Count && i < s.cfg.Leaves && p.fellow; i++ {
 		if p.have.Set(i) {
 			s.avail[i/s.cell]++
+			p.soon.keep(i)
 		}
 	}
 }
@@ -480,6 +487,7 @@ type peer struct {
 	queue  []int32            // leaves asked for and not arrived, in the order asked
 	out    int                // their bytes
 	asked  *bitfield.Bitfield // leaves asked for that have not come, cancelled or not
+	soon   promises           // of a fellow
 
 	rate  float64   // bytes/s, smoothed; 0 unknown
 	fresh int       // bytes since mark

@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write the transcripts' answers anew")
 //	1s got 1 0-3         leaves arrived; "ok 0-3" verifies, "bad 1 0-3" finds them wrong
 //	1s deliver 1 0-3     got and ok, leaf by leaf
 //	1s part 1 1000       bytes of a leaf that is not whole yet
-//	1s has 2 10 / gone 1 4 / choke 1 / unchoke 1 / left 1 / seek 5 / want 3 / unwant 3 / tick
+//	1s has 2 10 / soon 2 11 / gone 1 4 / choke 1 / unchoke 1 / left 1 / seek 5 / want 3 / unwant 3 / tick
 //
 // choker transcripts begin with "choker" and have lines of another kind:
 //
@@ -158,7 +158,7 @@ var kinds = map[string]struct {
 	kind      Kind
 	peer, run bool
 }{
-	"join": {Joined, true, false}, "has": {Has, true, true}, "left": {Left, true, false}, "got": {Arrived, true, true},
+	"join": {Joined, true, false}, "has": {Has, true, true}, "soon": {Soon, true, true}, "left": {Left, true, false}, "got": {Arrived, true, true},
 	"part": {Moving, true, false}, "ok": {Verified, false, true}, "bad": {Corrupt, true, true}, "gone": {Refused, true, true},
 	"choke": {Choked, true, false}, "unchoke": {Unchoked, true, false}, "seek": {Seek, false, true},
 	"want": {Wanted, false, true}, "unwant": {Unwanted, false, true}, "tick": {Tick, false, false},

@@ -190,12 +190,25 @@ func (w *world) someServer(id sched.Peer, leaves int) *server {
 	return p
 }
 
-// gain has a partial peer receive leaves from elsewhere.
+// gain has a partial peer receive leaves from elsewhere, having said so before
+// or not. Now and then it says so of leaves that never come.
 func (w *world) gain(p *server, leaves int) {
 	for range 10 {
-		w.at(time.Duration(w.rng.IntN(20000))*time.Millisecond, func() error {
-			first := w.rng.IntN(leaves)
-			r := bitfield.Run{First: first, Count: 1 + w.rng.IntN(min(32, leaves-first))}
+		first := w.rng.IntN(leaves)
+		r := bitfield.Run{First: first, Count: 1 + w.rng.IntN(min(32, leaves-first))}
+		at := time.Duration(w.rng.IntN(20000)) * time.Millisecond
+		if w.rng.IntN(2) == 0 {
+			w.at(at-time.Duration(w.rng.IntN(3000))*time.Millisecond, func() error {
+				if w.peers[p.id] != p || p.gone {
+					return nil
+				}
+				return w.step(sched.Event{Kind: sched.Soon, Peer: p.id, Run: r})
+			})
+		}
+		if w.rng.IntN(4) == 0 {
+			continue
+		}
+		w.at(at, func() error {
 			p.have.SetRun(r)
 			if w.peers[p.id] != p || p.gone {
 				return nil

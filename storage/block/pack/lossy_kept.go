@@ -1,0 +1,5 @@
+//go:build lossydisk && !breakfsync
+
+package pack
+
+const syncForgotten = false

@@ -1,0 +1,90 @@
+package sched
+
+import (
+	"time"
+
+	"github.com/shoal-os/shoal/storage/chunk/bitfield"
+)
+
+// promises are the leaves that a fellow has asked a seed for. A seed need not
+// send us those, too: the fellow will pass them on. They are kept in two
+// generations, so that those that come to nothing lapse.
+type promises struct {
+	young, old  *bitfield.Bitfield // nil: none
+	since       time.Time          // when young was begun
+	began       time.Time          // when the first of them was made
+	kept, again int                // leaves of them that it has got, in young's time and in old's
+}
+
+// word is the set of promised leaves, as bits of word w.
+func (s *promises) word(w int) (set uint64) {
+	if s != nil && s.young != nil {
+		set = s.young.Word(w)
+	}
+	if s != nil && s.old != nil {
+		set |= s.old.Word(w)
+	}
+	return set
+}
+
+func (s *promises) has(leaf int) bool { return s.word(leaf>>6)>>(leaf&63)&1 != 0 }
+
+// keep takes a leaf off, since the fellow has it.
+func (s *promises) keep(leaf int) {
+	if s.has(leaf) {
+		s.kept++
+		s.young.Clear(leaf)
+		if s.old != nil {
+			s.old.Clear(leaf)
+		}
+	}
+}
+
+// believed returns the promises if they will be kept soon, to judge by how fast
+// the fellow has kept those before; else nil. It also has old ones lapse.
+func (s *promises) believed(now time.Time) *promises {
+	if s.young == nil {
+		return nil
+	}
+	open := s.young.Count()
+	if s.old != nil {
+		open += s.old.Count()
+	}
+	if now.Sub(s.since) >= soonTime {
+		s.turn(now, open)
+	}
+	span := now.Sub(s.since) + soonTime
+	if now.Sub(s.began) < soonGrace || float64(open)*span.Seconds() <= float64(s.kept+s.again)*soonTime.Seconds() {
+		return s
+	}
+	return nil
+}
+
+// turn makes the young ones the old.
+func (s *promises) turn(now time.Time, open int) {
+	if open == 0 {
+		*s = promises{}
+		return
+	}
+	s.old, s.again = s.young, s.kept
+	s.young, s.kept, s.since = bitfield.New(s.old.Len()), 0, now
+}
+
+// soon notes what a fellow has asked a seed for.
+func (s *Scheduler) soon(p *peer, r bitfield.Run) {
+	if !p.fellow {
+		return
+	}
+	if p.soon.young == nil {
+		p.soon.young, p.soon.since, p.soon.began = bitfield.New(s.cfg.Leaves), s.now, s.now
+	}
+	for i := r.First; i < r.First+r.Count && i < s.cfg.Leaves; i++ {
+		if p.have.Has(i) {
+			continue
+		}
+		p.soon.young.Set(i)
+		if s.spare != nil { // it is not made anew for every word
+			s.spare.Set(i)
+		}
+	}
+}
