@@ -5,10 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/shoal-os/shoal/storage/block"
 	"github.com/shoal-os/shoal/storage/chunk"
 )
 
@@ -23,19 +21,29 @@ const (
 	cacheCopy = "copy"
 )
 
-// cacheDir makes the folder of a root in the cache, and notes its use.
-func (s *Storage) cacheDir(root chunk.CID) (string, error) {
-	dir := filepath.Join(s.cfg.Cache, root.String())
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	now := time.Now()
-	return dir, os.Chtimes(dir, now, now)
+// cachedRoot is a root in the cache.
+type cachedRoot struct {
+	on    *shelf
+	root  chunk.CID
+	dir   string
+	bytes int64
+	used  time.Time
 }
 
-// cached reports that a record's bytes lie in the cache.
-func (s *Storage) cached(i block.Info) bool {
-	return i.State == block.Partial && strings.HasPrefix(i.Path, s.cfg.Cache+string(filepath.Separator))
+// inCache lists what a shelf has in the cache.
+func (h *shelf) inCache() (out []cachedRoot) {
+	for _, r := range h.store.Roots() {
+		i := r.Info()
+		if !h.cached(i) {
+			continue
+		}
+		c := cachedRoot{on: h, root: i.Root, dir: filepath.Dir(i.Path), bytes: min(max(i.Size, 0), int64(i.HaveLeaves)*chunk.LeafSize)}
+		if fi, err := os.Stat(c.dir); err == nil {
+			c.used = fi.ModTime()
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 // trimCache removes the roots that nobody reads and that were used longest ago
@@ -44,72 +52,26 @@ func (s *Storage) trimCache() {
 	if s.ctx.Err() != nil {
 		return // closing: the next one does it
 	}
-	type held struct {
-		root  chunk.CID
-		dir   string
-		bytes int64
-		used  time.Time
+	all := s.shelf.inCache()
+	if s.pieces != nil {
+		all = append(all, s.pieces.inCache()...)
 	}
-	var all []held
 	var total int64
-	for _, r := range s.store.Roots() {
-		i := r.Info()
-		if !s.cached(i) {
-			continue
-		}
-		h := held{root: i.Root, dir: filepath.Dir(i.Path), bytes: min(max(i.Size, 0), int64(i.HaveLeaves)*chunk.LeafSize)}
-		if fi, err := os.Stat(h.dir); err == nil {
-			h.used = fi.ModTime()
-		}
-		total += h.bytes
-		all = append(all, h)
+	for _, c := range all {
+		total += c.bytes
 	}
-	slices.SortFunc(all, func(a, b held) int { return cmp.Or(a.used.Compare(b.used), a.root.Compare(b.root)) })
-	for _, h := range all {
+	slices.SortFunc(all, func(a, b cachedRoot) int { return cmp.Or(a.used.Compare(b.used), a.root.Compare(b.root)) })
+	for _, c := range all {
 		if total <= s.cfg.CacheMax {
 			return
 		}
-		if s.fillers.busy(h.root) {
+		if c.on.fillers.busy(c.root) {
 			continue
 		}
-		if err := s.dropCached(h.root, h.dir); err != nil {
-			s.log.Warn("a root stays in the cache", "root", h.root, "err", err)
+		if err := c.on.dropCached(c.root, c.dir); err != nil {
+			s.log.Warn("a root stays in the cache", "root", c.root, "err", err)
 			continue
 		}
-		total -= h.bytes
-	}
-}
-
-// dropCached forgets a root whose bytes are in the cache, and removes them.
-func (s *Storage) dropCached(root chunk.CID, dir string) error {
-	release := s.fillers.hold(root)
-	defer release()
-	if err := s.store.Remove(root); err != nil {
-		return err
-	}
-	s.unseed(root)
-	return os.RemoveAll(dir)
-}
-
-// sweepCache removes what no record tells of: a crash left it, or a Get that
-// took the root over.
-func (s *Storage) sweepCache() {
-	known := map[string]bool{}
-	for _, r := range s.store.Roots() {
-		if i := r.Info(); s.cached(i) {
-			known[filepath.Base(filepath.Dir(i.Path))] = true
-		}
-	}
-	entries, err := os.ReadDir(s.cfg.Cache)
-	if err != nil {
-		return // most peers have none
-	}
-	for _, e := range entries {
-		if _, err := chunk.ParseCID(e.Name()); err != nil || known[e.Name()] {
-			continue // not ours, or in use
-		}
-		if err := os.RemoveAll(filepath.Join(s.cfg.Cache, e.Name())); err != nil {
-			s.log.Warn("something is left in the cache", "path", e.Name(), "err", err)
-		}
+		total -= c.bytes
 	}
 }

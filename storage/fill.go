@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -12,6 +13,9 @@ import (
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/exchange"
 )
+
+// fromMax bounds the peers that those who open a root name for it.
+const fromMax = 256
 
 // fillers are the roots that somebody has open, by root.
 type fillers struct {
@@ -29,10 +33,10 @@ type fillers struct {
 // filler steps back and the readers' needs go to the Get's job.
 type filler struct {
 	s     *Storage
+	on    *shelf
 	root  chunk.CID
 	name  string
 	web   []string
-	from  []peer.AddrInfo
 	opt   OpenOptions
 	wants chan struct{} // holds a token when a reader misses something
 	ctx   context.Context
@@ -42,6 +46,7 @@ type filler struct {
 	users int // guarded by fillers.mu
 
 	mu      sync.Mutex
+	from    []peer.AddrInfo    // who may have it
 	news    chan struct{}      // closed, and made anew, when anything below changes
 	fails   int                // jobs that failed
 	err     error              // why the last of them did
@@ -52,12 +57,10 @@ type filler struct {
 	nodes   *block.Nodes
 }
 
-// join returns the filler of the link's root, with one user more.
-func (fs *fillers) join(s *Storage, link chunk.Link, opt OpenOptions) (*filler, error) {
-	from, err := peer.AddrInfosFromP2pAddrs(withPeer(link.Addrs)...)
-	if err != nil {
-		return nil, err
-	}
+// join returns the filler of the link's root, with one user more. from are
+// peers that may have it.
+func (h *shelf) join(link chunk.Link, from []peer.AddrInfo, opt OpenOptions) (*filler, error) {
+	s, fs := h.s, &h.fillers
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -68,7 +71,7 @@ func (fs *fillers) join(s *Storage, link chunk.Link, opt OpenOptions) (*filler, 
 	f := fs.open[link.Root]
 	if f == nil {
 		f = &filler{
-			s: s, root: link.Root, name: link.Name, web: link.Web, from: from, opt: opt,
+			s: s, on: h, root: link.Root, name: link.Name, web: link.Web, opt: opt,
 			wants: make(chan struct{}, 1), ended: make(chan struct{}), news: make(chan struct{}),
 		}
 		f.ctx, f.stop = context.WithCancel(s.ctx)
@@ -82,12 +85,26 @@ func (fs *fillers) join(s *Storage, link chunk.Link, opt OpenOptions) (*filler, 
 		s.tasks.Go(f.run)
 	}
 	f.users++
+	f.add(from)
 	return f, nil
+}
+
+// add has peers asked by the job that runs and those to come.
+func (f *filler) add(from []peer.AddrInfo) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range from {
+		known := slices.ContainsFunc(f.from, func(q peer.AddrInfo) bool { return q.ID == p.ID })
+		if !known && len(f.from) < fromMax {
+			f.from = append(f.from, p)
+		}
+	}
+	f.s.swarm.Suggest(f.root, f.on.private, from)
 }
 
 // leave takes one user off; with the last one the filler ends.
 func (f *filler) leave() {
-	fs := &f.s.fillers
+	fs := &f.on.fillers
 	fs.mu.Lock()
 	f.users--
 	last := f.users == 0
@@ -138,6 +155,13 @@ func (fs *fillers) tell(root chunk.CID) {
 		defer f.mu.Unlock()
 		f.broadcast()
 	}
+}
+
+// opened reports that somebody has a root open.
+func (fs *fillers) opened(root chunk.CID) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return fs.open[root] != nil
 }
 
 // busy reports that a root is open or held.
@@ -262,12 +286,15 @@ func (f *filler) fetch(ctx context.Context) error {
 			return nil // it came while this was waiting
 		}
 	}
-	into, err := f.target()
+	into, err := f.target(ctx)
 	if err != nil {
 		return err
 	}
+	f.mu.Lock()
+	from := slices.Clone(f.from)
+	f.mu.Unlock()
 	_, err = f.s.swarm.Fetch(ctx, exchange.Job{
-		Root: f.root, From: f.from, Into: into, Begin: f.beginCached,
+		Root: f.root, From: from, Into: into, Begin: f.beginCached, Private: f.on.private,
 		Timeout: max(0, f.opt.Timeout), Sequential: true, OnDemand: true, Web: f.web,
 		Progress: func(p exchange.Progress) {
 			f.opt.Progress(Progress{Phase: string(p.Phase), Done: p.Done, Total: -1, Peers: p.Peers, Rate: p.Rate})
@@ -281,14 +308,17 @@ func (f *filler) fetch(ctx context.Context) error {
 
 // target is the root that missing leaves are written into; nil if it has to be
 // begun when the tree is known.
-func (f *filler) target() (*block.Root, error) {
+func (f *filler) target(ctx context.Context) (*block.Root, error) {
 	f.mu.Lock()
 	made := f.copy
 	f.mu.Unlock()
 	if made != nil {
 		return made, nil
 	}
-	r, ok := f.s.store.Root(f.root)
+	r, ok := f.on.store.Root(f.root)
+	if !ok && f.on.private {
+		return f.besidePiece(ctx)
+	}
 	if !ok {
 		return nil, nil
 	}
@@ -299,11 +329,11 @@ func (f *filler) target() (*block.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := f.s.cacheDir(f.root)
+	dir, err := f.on.cacheDir(f.root)
 	if err != nil {
 		return nil, err
 	}
-	c, err := f.s.store.BeginCopy(tree, f.name, filepath.Join(dir, cacheCopy))
+	c, err := f.on.store.BeginCopy(tree, f.name, filepath.Join(dir, cacheCopy))
 	if err != nil {
 		return nil, err
 	}
@@ -319,7 +349,7 @@ func (f *filler) beginCached(_ context.Context, tree *chunk.Tree, nodes [][]byte
 	if err := checkNames(tree); err != nil {
 		return nil, err
 	}
-	dir, err := f.s.cacheDir(f.root)
+	dir, err := f.on.cacheDir(f.root)
 	if err != nil {
 		return nil, err
 	}
@@ -327,21 +357,18 @@ func (f *filler) beginCached(_ context.Context, tree *chunk.Tree, nodes [][]byte
 	if name == "" {
 		name = f.root.String()
 	}
-	r, err := f.s.store.Begin(tree, nodes, name, filepath.Join(dir, cacheData))
+	r, err := f.on.store.Begin(tree, nodes, name, filepath.Join(dir, cacheData))
 	if err != nil {
 		return nil, err
 	}
-	f.s.seed(f.root)
-	f.s.fillers.tell(f.root)
+	f.on.seed(f.root)
+	f.on.fillers.tell(f.root)
 	return r, nil
 }
 
 // roots are the records that may have a leaf.
 func (f *filler) roots() []*block.Root {
-	var out []*block.Root
-	if r, ok := f.s.store.Root(f.root); ok {
-		out = append(out, r)
-	}
+	out := f.on.records(f.root)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.copy != nil {
@@ -355,11 +382,11 @@ func (f *filler) node(id chunk.CID) ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.nodes == nil {
-		r, ok := f.s.store.Root(f.root)
-		if !ok {
+		r := f.on.records(f.root)
+		if len(r) == 0 {
 			return nil, block.ErrNotFound
 		}
-		n, err := r.OpenNodes()
+		n, err := r[0].OpenNodes()
 		if err != nil {
 			return nil, err
 		}
@@ -378,7 +405,7 @@ func (f *filler) discard() {
 	if f.copy == nil {
 		return
 	}
-	if err := f.s.store.Discard(f.copy); err != nil {
+	if err := f.on.store.Discard(f.copy); err != nil {
 		f.s.log.Warn("a cached copy was left behind", "root", f.root, "err", err)
 	}
 }

@@ -93,6 +93,9 @@ func (s *Storage) Get(ctx context.Context, link chunk.Link, opt GetOptions, prog
 	if err != nil {
 		return g.result, fmt.Errorf("storage: get: %w", err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fetched.add(link.Root, time.Now())
 	return g.result, nil
 }
 

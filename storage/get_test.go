@@ -447,7 +447,7 @@ func TestFileChangesWhileShared(t *testing.T) {
 	g, change := gated(3 << 20)
 	a := startPeer(t, t.TempDir(), change)
 	defer g.open()
-	data := mib(28, 16)
+	data := mib(28, 14) // less than what is sent on a lane, which the gate does not hold
 	sh, path := a.shareFile(t, data)
 	other := newPeer(t)
 	other.shareFile(t, data)
@@ -464,7 +464,7 @@ func TestFileChangesWhileShared(t *testing.T) {
 		done <- outcome{res, err}
 	}()
 	<-g.full
-	write(t, path, mib(29, 16))
+	write(t, path, mib(29, 14))
 	g.open()
 	find.tell(other)
 	x := <-done

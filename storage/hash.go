@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,68 +16,99 @@ import (
 
 	"github.com/shoal-os/shoal/storage/block"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/chunk/pair"
 )
 
 // batchLeaves is how many leaves a hashing goroutine takes at a time: few
 // enough to spread a small share over all cores, many enough to read in runs.
 const batchLeaves = 8
 
-// item is one file, folder or link found below a path.
+// item is one file, folder or link found below a path. There may be very many,
+// so it holds no more than that takes.
 type item struct {
-	rel    string // slash-separated, "" for the path itself
-	kind   chunk.Kind
-	target string
-	size   int64
+	name   string // in its folder; "" for the path itself
+	size   int64  // of a file
 	mtime  int64
-	first  int // global number of its first leaf
-	parent int // index of its folder
+	first  int32 // of a file, the global number of its first leaf; of a folder, the index of what is first in it …
+	end    int32 // … and the index after what is last in it
+	parent int32 // index of its folder
+	kind   chunk.Kind
 }
 
-// scan lists what lies at path, folders before what is in them. What cannot be
-// shared (sockets, devices, unfinished downloads) is skipped and named.
-func scan(ctx context.Context, path string) (items []item, skipped []string, err error) {
+// items are what lies at a path: folders before what is in them, and that
+// together, by name.
+type items struct {
+	all     []item
+	targets map[int32]string // of links, by index
+}
+
+// itemsMax is how many items have an index, and how many leaves a number.
+const itemsMax = math.MaxInt32
+
+// scan lists what lies at path. What cannot be shared (sockets, devices,
+// unfinished downloads) is skipped and named.
+func scan(ctx context.Context, path string) (found items, skipped []string, err error) {
 	top, err := os.Lstat(path)
 	if err != nil {
-		return nil, nil, err
+		return items{}, nil, err
 	}
-	it, ok, err := describe(path, "", top)
-	if err != nil || !ok {
-		return nil, nil, errors.Join(err, notShareable(ok, path))
+	if ok, err := found.add(path, "", top, 0); err != nil || !ok {
+		return items{}, nil, errors.Join(err, notShareable(ok, path))
 	}
-	items = []item{it}
-	for i := 0; i < len(items); i++ {
-		if items[i].kind != chunk.Dir {
+	for i := 0; i < len(found.all); i++ {
+		if found.all[i].kind != chunk.Dir {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			return nil, nil, err
+			return items{}, nil, err
 		}
-		dir := filepath.Join(path, filepath.FromSlash(items[i].rel))
-		entries, err := os.ReadDir(dir)
+		left, err := found.enter(path, int32(i))
 		if err != nil {
-			return nil, nil, err
+			return items{}, nil, err
 		}
-		for _, e := range entries {
-			rel := join(items[i].rel, e.Name())
-			fi, err := e.Info()
-			if errors.Is(err, os.ErrNotExist) {
-				continue // removed while we looked
-			} else if err != nil {
-				return nil, nil, err
-			}
-			it, ok, err := describe(filepath.Join(dir, e.Name()), rel, fi)
-			if err != nil {
-				return nil, nil, err
-			}
-			if !ok || strings.HasSuffix(e.Name(), block.PartialSuffix) {
-				skipped = append(skipped, rel)
-				continue
-			}
-			it.parent = i
-			items = append(items, it)
+		skipped = append(skipped, left...)
+	}
+	return found, skipped, nil
+}
+
+// enter adds what is in the folder with index i, and names what it left out.
+func (x *items) enter(path string, i int32) (skipped []string, err error) {
+	rel := x.path(i)
+	dir := filepath.Join(path, filepath.FromSlash(rel))
+	entries, err := os.ReadDir(dir) // by name
+	if err != nil {
+		return nil, err
+	}
+	x.all[i].first = int32(len(x.all))
+	for _, e := range entries {
+		fi, err := e.Info()
+		if errors.Is(err, os.ErrNotExist) {
+			continue // removed while we looked
+		} else if err != nil {
+			return nil, err
+		}
+		if strings.HasSuffix(e.Name(), block.PartialSuffix) {
+			skipped = append(skipped, join(rel, e.Name()))
+			continue
+		}
+		ok, err := x.add(filepath.Join(dir, e.Name()), e.Name(), fi, i)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			skipped = append(skipped, join(rel, e.Name()))
 		}
 	}
-	return items, skipped, nil
+	x.all[i].end = int32(len(x.all))
+	return skipped, nil
+}
+
+// path is where item i lies, slash-separated and relative; "" for the path itself.
+func (x *items) path(i int32) string {
+	if i == 0 {
+		return ""
+	}
+	return join(x.path(x.all[i].parent), x.all[i].name)
 }
 
 func notShareable(ok bool, path string) error {
@@ -93,31 +125,40 @@ func join(dir, name string) string {
 	return dir + "/" + name
 }
 
-// describe makes an item of one directory entry; ok is false for what cannot be shared.
-func describe(path, rel string, fi os.FileInfo) (it item, ok bool, err error) {
-	it = item{rel: rel, size: fi.Size(), mtime: fi.ModTime().UnixNano()}
-	if rel != "" {
-		if err := chunk.CheckName(fi.Name(), "linux"); err != nil {
-			return it, false, fmt.Errorf("%q cannot be shared: %w", path, err)
+// add makes an item of one directory entry; ok is false for what cannot be shared.
+func (x *items) add(path, name string, fi os.FileInfo, parent int32) (ok bool, err error) {
+	it := item{name: name, mtime: fi.ModTime().UnixNano(), parent: parent}
+	if name != "" {
+		if err := chunk.CheckName(name, "linux"); err != nil {
+			return false, fmt.Errorf("%q cannot be shared: %w", path, err)
 		}
+	}
+	if len(x.all) == itemsMax {
+		return false, fmt.Errorf("%q: more files than can be shared at once", path)
 	}
 	switch {
 	case fi.Mode().IsRegular():
-		it.kind = chunk.File
+		it.kind, it.size = chunk.File, fi.Size()
 	case fi.IsDir():
-		it.kind, it.size = chunk.Dir, 0
+		it.kind = chunk.Dir
 	case fi.Mode()&os.ModeSymlink != 0:
-		it.kind, it.size = chunk.Symlink, 0
-		if it.target, err = os.Readlink(path); err != nil {
-			return it, false, err
+		it.kind = chunk.Symlink
+		target, err := os.Readlink(path)
+		if err != nil {
+			return false, err
 		}
-		if err := chunk.CheckTarget(it.target); err != nil {
-			return it, false, fmt.Errorf("%q cannot be shared: %w", path, err)
+		if err := chunk.CheckTarget(target); err != nil {
+			return false, fmt.Errorf("%q cannot be shared: %w", path, err)
 		}
+		if x.targets == nil {
+			x.targets = map[int32]string{}
+		}
+		x.targets[int32(len(x.all))] = target
 	default:
-		return it, false, nil
+		return false, nil
 	}
-	return it, true, nil
+	x.all = append(x.all, it)
+	return true, nil
 }
 
 // leavesOf is how many leaves a file of this size has. An empty one has one
@@ -127,8 +168,8 @@ func leavesOf(size int64) int { return int((size + chunk.LeafSize - 1) / chunk.L
 // hasher hashes the leaves of many files on all cores.
 type hasher struct {
 	path   string
-	items  []item
-	files  []int // indexes of files that have leaves, in order
+	items  *items
+	files  []int32 // indexes of files that have leaves, in order
 	cids   []chunk.CID
 	next   atomic.Int64
 	done   atomic.Int64 // bytes
@@ -137,15 +178,19 @@ type hasher struct {
 
 // hashAll returns the CID of every leaf, by global number, setting first on
 // each file's item.
-func hashAll(ctx context.Context, path string, items []item, progress func(done int64)) ([]chunk.CID, error) {
-	h := &hasher{path: path, items: items}
+func hashAll(ctx context.Context, path string, found *items, progress func(done int64)) ([]chunk.CID, error) {
+	h := &hasher{path: path, items: found}
 	total := 0
-	for i := range items {
-		if items[i].kind == chunk.File {
-			items[i].first = total
-			if n := leavesOf(items[i].size); n > 0 {
-				h.files = append(h.files, i)
-				total += n
+	for i := range found.all {
+		it := &found.all[i]
+		if it.kind != chunk.File {
+			continue
+		}
+		it.first = int32(total)
+		if n := leavesOf(it.size); n > 0 {
+			h.files = append(h.files, int32(i))
+			if total += n; total > itemsMax {
+				return nil, fmt.Errorf("%s: more bytes than can be shared at once", path)
 			}
 		}
 	}
@@ -172,7 +217,12 @@ func (h *hasher) work(ctx context.Context) (err error) {
 	var f *os.File
 	at := -1 // index into files of the open one
 	defer func() { err = errors.Join(err, h.finish(f, at)) }()
-	buf := make([]byte, chunk.LeafSize)
+	two := twoLeaves{h: h}
+	defer func() {
+		if err == nil {
+			two.flush()
+		}
+	}()
 	for {
 		from := int(h.next.Add(batchLeaves)) - batchLeaves
 		if from >= len(h.cids) || h.failed.Load() {
@@ -193,7 +243,7 @@ func (h *hasher) work(ctx context.Context) (err error) {
 				}
 				at = k
 			}
-			if err := h.leaf(f, at, leaf, buf); err != nil {
+			if err := h.leaf(f, at, leaf, &two); err != nil {
 				return err
 			}
 		}
@@ -202,11 +252,11 @@ func (h *hasher) work(ctx context.Context) (err error) {
 
 // fileOf is the index into files of the file that holds a leaf.
 func (h *hasher) fileOf(leaf int) int {
-	return sort.Search(len(h.files), func(k int) bool { return h.items[h.files[k]].first > leaf }) - 1
+	return sort.Search(len(h.files), func(k int) bool { return int(h.items.all[h.files[k]].first) > leaf }) - 1
 }
 
 func (h *hasher) open(k int) (*os.File, error) {
-	return os.Open(filepath.Join(h.path, filepath.FromSlash(h.items[h.files[k]].rel)))
+	return os.Open(filepath.Join(h.path, filepath.FromSlash(h.items.path(h.files[k]))))
 }
 
 // finish closes a file after making sure that it did not change meanwhile.
@@ -215,7 +265,7 @@ func (h *hasher) finish(f *os.File, k int) error {
 		return nil
 	}
 	defer f.Close()
-	it := &h.items[h.files[k]]
+	it := &h.items.all[h.files[k]]
 	fi, err := f.Stat()
 	if err == nil && (fi.Size() != it.size || fi.ModTime().UnixNano() != it.mtime) {
 		err = ErrChanging
@@ -226,17 +276,53 @@ func (h *hasher) finish(f *os.File, k int) error {
 	return nil
 }
 
-func (h *hasher) leaf(f *os.File, k, leaf int, buf []byte) error {
-	it := &h.items[h.files[k]]
-	off := int64(leaf-it.first) * chunk.LeafSize
+// twoLeaves gathers leaves, to hash two at a time; see package pair.
+type twoLeaves struct {
+	h      *hasher
+	bufs   [2][]byte
+	leaves [2]int
+	sizes  [2]int
+	n      int
+}
+
+// next is where to read another leaf to.
+func (t *twoLeaves) next() []byte {
+	if t.bufs[t.n] == nil {
+		t.bufs[t.n] = make([]byte, chunk.LeafSize)
+	}
+	return t.bufs[t.n]
+}
+
+// add takes the leaf that was read to next, of so many bytes.
+func (t *twoLeaves) add(leaf, size int) {
+	t.leaves[t.n], t.sizes[t.n] = leaf, size
+	if t.n++; t.n < len(t.bufs) {
+		return
+	}
+	a, b := pair.Sum256(t.bufs[0][:t.sizes[0]], t.bufs[1][:t.sizes[1]])
+	t.h.cids[t.leaves[0]], t.h.cids[t.leaves[1]] = chunk.CID{Codec: chunk.Raw, Sum: a}, chunk.CID{Codec: chunk.Raw, Sum: b}
+	t.n = 0
+}
+
+// flush hashes a leaf that has no second.
+func (t *twoLeaves) flush() {
+	if t.n > 0 {
+		t.h.cids[t.leaves[0]] = chunk.SumRaw(t.bufs[0][:t.sizes[0]])
+		t.n = 0
+	}
+}
+
+func (h *hasher) leaf(f *os.File, k, leaf int, two *twoLeaves) error {
+	it := &h.items.all[h.files[k]]
+	off := int64(leaf-int(it.first)) * chunk.LeafSize
 	n := min(it.size-off, chunk.LeafSize)
-	if _, err := f.ReadAt(buf[:n], off); err != nil {
+	if _, err := f.ReadAt(two.next()[:n], off); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = ErrChanging
 		}
 		return fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	h.cids[leaf] = chunk.SumRaw(buf[:n])
+	two.add(leaf, int(n))
 	h.done.Add(n)
 	return nil
 }

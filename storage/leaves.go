@@ -31,7 +31,7 @@ type leaves struct {
 }
 
 func (c *Content) newLeaves(ctx context.Context) *leaves {
-	return &leaves{c: c, ctx: ctx, need: c.fill.s.swarm.NewReader(c.fill.root), at: -1}
+	return &leaves{c: c, ctx: ctx, need: c.fill.s.swarm.NewReader(c.fill.root, c.fill.on.private), at: -1}
 }
 
 // Close ends what was asked for and closes the files.
@@ -145,6 +145,9 @@ func (l *leaves) load(i int) (again bool, err error) {
 				return false, nil
 			}
 			bad = block.ErrChanged
+		}
+		if l.c.fill.on.mends(r) {
+			continue
 		}
 		if r.Info().State != block.Partial {
 			// Files of the user's own are not repaired behind his back.

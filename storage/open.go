@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/shoal-os/shoal/storage/block"
 	"github.com/shoal-os/shoal/storage/chunk"
 )
@@ -45,13 +47,22 @@ type Content struct {
 // Errors: *exchange.NoProviderError, chunk.ErrTree (the root itself is bad), and
 // the disk's own.
 func (s *Storage) Open(ctx context.Context, link chunk.Link, opt OpenOptions) (*Content, error) {
+	from, err := peer.AddrInfosFromP2pAddrs(withPeer(link.Addrs)...)
+	if err != nil {
+		return nil, fmt.Errorf("storage: open: %w", err)
+	}
+	return s.shelf.open(ctx, link, from, opt)
+}
+
+// open is Open for the roots of one shelf, with peers that may have it.
+func (h *shelf) open(ctx context.Context, link chunk.Link, from []peer.AddrInfo, opt OpenOptions) (*Content, error) {
 	if opt.Timeout == 0 {
 		opt.Timeout = TimeoutDefault
 	}
 	if opt.Progress == nil {
 		opt.Progress = func(Progress) {}
 	}
-	f, err := s.fillers.join(s, link, opt)
+	f, err := h.join(link, from, opt)
 	if err != nil {
 		return nil, fmt.Errorf("storage: open: %w", err)
 	}
@@ -107,7 +118,7 @@ func (c *Content) Name() string {
 	if c.fill.name != "" {
 		return c.fill.name
 	}
-	if r, ok := c.fill.s.store.Root(c.fill.root); ok && r.Info().Name != c.fill.root.String() {
+	if r, ok := c.fill.on.store.Root(c.fill.root); ok && r.Info().Name != c.fill.root.String() {
 		return r.Info().Name
 	}
 	return ""

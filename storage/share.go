@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +53,7 @@ func (s *Storage) Share(ctx context.Context, path string, opt ShareOptions, prog
 			return Share{}, fmt.Errorf("storage: share: %w", err)
 		}
 	}
+	tidy(len(x.Mtimes))
 	r, err := s.store.AddIndexed(x)
 	if err == nil {
 		err = s.SetLimit(r.CID(), opt.Limit)
@@ -69,76 +73,117 @@ func index(ctx context.Context, path, name string, progress func(Progress)) (blo
 		progress = func(Progress) {}
 	}
 	progress(Progress{Phase: "hashing", Total: -1})
-	items, skipped, err := scan(ctx, path)
+	found, skipped, err := scan(ctx, path)
 	if err != nil {
 		return block.Index{}, nil, err
 	}
-	var total int64
-	for _, it := range items {
-		total += it.size
+	x := block.Index{Name: name, Path: path}
+	for i := range found.all {
+		x.Size += found.all[i].size
 	}
 	var rate rates
-	cids, err := hashAll(ctx, path, items, func(done int64) {
-		progress(Progress{Phase: "hashing", Done: done, Total: total, Files: len(items), Rate: rate.at(time.Now(), done)})
+	cids, err := hashAll(ctx, path, &found, func(done int64) {
+		progress(Progress{Phase: "hashing", Done: done, Total: x.Size, Files: len(found.all), Rate: rate.at(time.Now(), done)})
 	})
 	if err != nil {
 		return block.Index{}, nil, err
 	}
-	root, blocks, err := build(items, cids)
+	root, blocks, err := found.build(cids)
 	if err != nil {
 		return block.Index{}, nil, err
 	}
-	x := block.Index{Root: root, Name: name, Path: path, Size: total}
+	x.Root = root
+	tidy(len(found.all))
 	tree, nodes, err := order(root, blocks)
 	if err != nil {
 		return block.Index{}, nil, err
 	}
-	x.Nodes = nodes
-	x.Mtimes = mtimesOf(tree, items)
+	x.Nodes, x.Tree = nodes, tree
+	x.Mtimes = found.mtimes(tree)
 	return x, skipped, nil
 }
 
+// tidyFiles is how many files make it worth while to collect garbage between
+// the steps of a share.
+const tidyFiles = 20_000
+
+// tidy collects the garbage of a step, so that the next does not grow on top of
+// it: of so many small files each step's lists are most of the memory there is.
+func tidy(files int) {
+	if files >= tidyFiles {
+		runtime.GC()
+	}
+}
+
 // build makes the DAG of all items and returns its root and its nodes.
-func build(items []item, cids []chunk.CID) (chunk.CID, map[chunk.CID][]byte, error) {
-	blocks := map[chunk.CID][]byte{}
-	children := map[int][]chunk.Child{} // by index of the folder
-	keep := func(nodes []chunk.Block) {
-		for _, n := range nodes {
-			blocks[n.CID] = n.Data
+func (x *items) build(cids []chunk.CID) (chunk.CID, map[chunk.CID][]byte, error) {
+	b := builder{items: x, cids: cids, blocks: map[chunk.CID][]byte{}, folders: map[int32]chunk.Child{}}
+	// Folders come before what is in them, so backwards every folder is met when
+	// those in it are known.
+	for i := len(x.all) - 1; i > 0; i-- {
+		if x.all[i].kind != chunk.Dir {
+			continue
+		}
+		c, err := b.child(int32(i))
+		if err != nil {
+			return chunk.CID{}, nil, err
+		}
+		b.folders[int32(i)] = c
+	}
+	root, err := b.child(0)
+	return root.CID, b.blocks, err
+}
+
+// builder makes the DAG of items.
+type builder struct {
+	*items
+	cids    []chunk.CID
+	blocks  map[chunk.CID][]byte
+	folders map[int32]chunk.Child // that are made and not yet in their own folder
+}
+
+func (b *builder) keep(nodes ...chunk.Block) {
+	for _, n := range nodes {
+		b.blocks[n.CID] = n.Data
+	}
+}
+
+// child makes item i, of which the folders inside are made.
+func (b *builder) child(i int32) (c chunk.Child, err error) {
+	it := &b.all[i]
+	var nodes []chunk.Block
+	switch it.kind {
+	case chunk.File:
+		c, nodes = chunk.FileDAG(b.cids[it.first:int(it.first)+leavesOf(it.size)], it.size)
+	case chunk.Symlink:
+		var node chunk.Block
+		c, node = chunk.SymlinkDAG(b.targets[i])
+		b.keep(node)
+	case chunk.Dir:
+		c, nodes, err = b.folder(it)
+		if err != nil {
+			return c, fmt.Errorf("%s: %w", b.path(i), err)
 		}
 	}
-	var root chunk.Child
-	// Folders come before their contents in items, so backwards every folder is
-	// met when its contents are known.
-	for i := len(items) - 1; i >= 0; i-- {
-		it := &items[i]
-		var c chunk.Child
-		switch it.kind {
-		case chunk.File:
-			var nodes []chunk.Block
-			c, nodes = chunk.FileDAG(cids[it.first:it.first+leavesOf(it.size)], it.size)
-			keep(nodes)
-		case chunk.Symlink:
-			var node chunk.Block
-			c, node = chunk.SymlinkDAG(it.target)
-			keep([]chunk.Block{node})
-		case chunk.Dir:
-			d, nodes, err := chunk.DirDAG(children[i])
-			if err != nil {
-				return chunk.CID{}, nil, fmt.Errorf("%s: %w", it.rel, err)
+	b.keep(nodes...)
+	c.Name = it.name
+	return c, nil
+}
+
+func (b *builder) folder(it *item) (chunk.Child, []chunk.Block, error) {
+	children := make([]chunk.Child, 0, it.end-it.first)
+	for i := it.first; i < it.end; i++ {
+		c, made := b.folders[i]
+		if !made {
+			var err error
+			if c, err = b.child(i); err != nil {
+				return c, nil, err
 			}
-			delete(children, i)
-			c = d
-			keep(nodes)
 		}
-		if i == 0 {
-			root = c
-			break
-		}
-		c.Name = baseName(it.rel)
-		children[it.parent] = append(children[it.parent], c)
+		delete(b.folders, i)
+		children = append(children, c)
 	}
-	return root.CID, blocks, nil
+	return chunk.DirDAG(children)
 }
 
 func baseName(rel string) string {
@@ -169,19 +214,80 @@ func order(root chunk.CID, blocks map[chunk.CID][]byte) (*chunk.Tree, [][]byte, 
 	return tree, nodes, err
 }
 
-// mtimesOf gives the files' times in the tree's order, which is not the file system's.
-func mtimesOf(tree *chunk.Tree, items []item) []int64 {
-	byPath := make(map[string]int64, len(items))
-	for _, it := range items {
-		byPath[it.rel] = it.mtime
+// mtimes gives the files' times in the tree's order, which is not the file system's.
+func (x *items) mtimes(tree *chunk.Tree) []int64 {
+	of := x.match(tree)
+	if of == nil {
+		panic("storage: a tree made of items is not theirs")
 	}
 	out := make([]int64, 0, tree.Files)
-	for i := range tree.Entries {
+	for i, k := range of {
 		if tree.Entries[i].Kind == chunk.File {
-			out = append(out, byPath[tree.Entries[i].Path])
+			out = append(out, x.all[k].mtime)
 		}
 	}
 	return out
+}
+
+// match gives for each entry of a tree the index of the item with its path; nil
+// if the tree's paths are not the items'.
+func (x *items) match(tree *chunk.Tree) []int32 {
+	if len(tree.Entries) != len(x.all) {
+		return nil
+	}
+	m := &matcher{items: x, entries: tree.Entries, of: make([]int32, len(tree.Entries))}
+	if _, ok := m.subtree(0, 0); !ok {
+		return nil
+	}
+	return m.of
+}
+
+// matcher pairs the entries of a tree with items.
+type matcher struct {
+	*items
+	entries []chunk.Entry
+	of      []int32
+}
+
+// subtree pairs the entry at and all that is in it with item i and what is in
+// that, and returns the entry after them. Both sides are in the order of their
+// names, or brought into it, so that nothing has to be looked up.
+func (m *matcher) subtree(at int, i int32) (next int, ok bool) {
+	e := &m.entries[at]
+	m.of[at] = i
+	if e.Kind != m.all[i].kind {
+		return at, false
+	}
+	next = at + 1
+	if e.Kind != chunk.Dir {
+		return next, true
+	}
+	var inside []int32
+	for next < len(m.entries) && within(m.entries[next].Path, e.Path) {
+		inside = append(inside, int32(next))
+		for next++; next < len(m.entries) && within(m.entries[next].Path, m.entries[inside[len(inside)-1]].Path); next++ {
+		}
+	}
+	if len(inside) != int(m.all[i].end-m.all[i].first) {
+		return next, false
+	}
+	name := func(k int32) string { return m.entries[k].Path }
+	slices.SortFunc(inside, func(a, b int32) int { return strings.Compare(name(a), name(b)) })
+	for k, entry := range inside {
+		child := m.all[i].first + int32(k)
+		if baseName(m.entries[entry].Path) != m.all[child].name {
+			return next, false
+		}
+		if _, ok := m.subtree(int(entry), child); !ok {
+			return next, false
+		}
+	}
+	return next, true
+}
+
+// within reports whether a path is below a folder; all paths but "" are below "".
+func within(path, folder string) bool {
+	return folder == "" && path != "" || len(path) > len(folder) && path[len(folder)] == '/' && path[:len(folder)] == folder
 }
 
 // every calls f now and then, from another goroutine, until the returned

@@ -16,6 +16,7 @@ import (
 
 	"github.com/shoal-os/shoal/dht"
 	"github.com/shoal-os/shoal/storage/block"
+	"github.com/shoal-os/shoal/storage/block/piece"
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/exchange"
 )
@@ -52,6 +53,11 @@ type Config struct {
 	// those that nobody reads. Zero: "cache" beside Dir, and CacheMaxDefault.
 	Cache    string
 	CacheMax int64
+	// Pieces holds this peer's part of the pool's files, which are served to members
+	// only. It is open, and stays open until the Storage is closed. nil: there is none.
+	Pieces *piece.Store
+	// Member says who is a member. nil: nobody.
+	Member func(peer.ID) bool
 }
 
 // Storage is one peer's shares and downloads. It is safe for concurrent use.
@@ -59,17 +65,18 @@ type Config struct {
 type Storage struct {
 	cfg   Config
 	log   *slog.Logger
-	store *block.Store
 	swarm *exchange.Swarm
 	ctx   context.Context
 	stop  context.CancelFunc
 	tasks sync.WaitGroup
 
+	shelf          // of what everybody may have
+	pieces *pieces // of what members may; nil without Config.Pieces
+
 	mu      sync.Mutex
 	closed  bool
-	getting map[chunk.CID]bool // roots that a Get works on
-	fillers fillers
 	limits  limits
+	fetched fetched
 }
 
 // Open opens the store in cfg.Dir and serves what it holds.
@@ -78,7 +85,7 @@ func Open(cfg Config) (*Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Storage{cfg: cfg, log: cfg.Log, store: store, getting: map[chunk.CID]bool{}}
+	s := &Storage{cfg: cfg, log: cfg.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -88,13 +95,21 @@ func Open(cfg Config) (*Storage, error) {
 	if s.cfg.CacheMax == 0 {
 		s.cfg.CacheMax = CacheMaxDefault
 	}
+	s.shelf = shelf{s: s, store: store, cache: s.cfg.Cache}
 	s.sweepCache()
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	for name, err := range store.Damaged() {
 		s.log.Warn("a record of the store is damaged and was left alone", "record", name, "err", err)
 	}
 	swarmCfg := exchange.Config{
-		Host: cfg.Host, Store: store, Log: s.log, Up: cfg.Up, Down: cfg.Down, Preferred: cfg.Preferred,
+		Host: cfg.Host, Store: store, Log: s.log, Up: cfg.Up, Down: cfg.Down, Preferred: cfg.Preferred, Member: cfg.Member,
+	}
+	if cfg.Pieces != nil {
+		if s.pieces, err = openPieces(s); err != nil {
+			store.Close()
+			return nil, err
+		}
+		swarmCfg.Private, swarmCfg.Damaged = s.pieces, cfg.Pieces.Damaged
 	}
 	if cfg.Finder != nil {
 		swarmCfg.Finder = cfg.Finder
@@ -118,43 +133,34 @@ func Open(cfg Config) (*Storage, error) {
 	return s, nil
 }
 
-// claim keeps a root for one Get at a time: two would fill each other's partial.
-func (s *Storage) claim(root chunk.CID) (release func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.getting[root] {
-		return nil, fmt.Errorf("%s: %w", root, exchange.ErrBusy)
-	}
-	s.getting[root] = true
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.getting, root)
-	}, nil
-}
-
-// Close stops downloads and serving. Partials stay and can be gone on with.
+// Close stops downloads and serving. Partials stay and can be gone on with. What
+// was fetched a moment ago is served on to those who are just being served it,
+// for three seconds at most.
 func (s *Storage) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
+	s.linger()
 	s.stop()
 	s.swarm.Close()
 	s.tasks.Wait()
 	s.store.Close()
+	if s.pieces != nil {
+		s.pieces.store.Close()
+	}
 	return nil
 }
 
 // Damaged returns the store's records that could not be read, by folder name.
 func (s *Storage) Damaged() map[string]error { return s.store.Damaged() }
 
-func (s *Storage) seed(c chunk.CID) {
+func (s *Storage) announce(c chunk.CID) {
 	if s.cfg.Finder != nil {
 		s.cfg.Finder.Seed(dht.Key(c.Sum))
 	}
 }
 
-func (s *Storage) unseed(c chunk.CID) {
+func (s *Storage) conceal(c chunk.CID) {
 	if s.cfg.Finder != nil {
 		s.cfg.Finder.Unseed(dht.Key(c.Sum))
 	}

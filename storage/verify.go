@@ -29,46 +29,45 @@ func checkNames(tree *chunk.Tree) error {
 // matches reports whether what lies at path is exactly tree: the same names,
 // kinds, link targets and bytes, and nothing more.
 func matches(ctx context.Context, path string, tree *chunk.Tree, progress func(done int64)) (bool, error) {
-	items, skipped, err := scan(ctx, path)
-	if err != nil || len(skipped) > 0 || len(items) != len(tree.Entries) {
+	found, skipped, err := scan(ctx, path)
+	if err != nil || len(skipped) > 0 {
 		return false, ctx.Err() // what cannot be read is not identical
 	}
-	byPath := make(map[string]*item, len(items))
-	for i := range items {
-		byPath[items[i].rel] = &items[i]
+	of := found.match(tree)
+	if of == nil {
+		return false, nil
 	}
-	for i := range tree.Entries {
+	for i, k := range of {
 		e := &tree.Entries[i]
-		it := byPath[e.Path]
-		if it == nil || it.kind != e.Kind || it.target != e.Target || (e.Size >= 0 && it.size != e.Size) {
+		if found.targets[k] != e.Target || (e.Size >= 0 && found.all[k].size != e.Size) {
 			return false, nil
 		}
 	}
 	if progress == nil {
 		progress = func(int64) {}
 	}
-	cids, err := hashAll(ctx, path, items, progress)
+	cids, err := hashAll(ctx, path, &found, progress)
 	if err != nil {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return false, err
 		}
 		return false, nil
 	}
-	root, _, err := build(items, cids)
+	root, _, err := found.build(cids)
 	if err != nil {
 		return false, nil
 	}
 	if root == tree.Root && tree.Size < 0 {
-		tree.Size = items[0].size
-		tree.Entries[0].Size = items[0].size
-		tree.Leaves[0].Size = int32(items[0].size)
+		tree.Size = found.all[0].size
+		tree.Entries[0].Size = tree.Size
+		tree.Leaves[0].Size = int32(tree.Size)
 	}
 	return root == tree.Root, nil
 }
 
-// copyLeaves copies every leaf that from has and that verifies into to, and
-// returns how many are missing still.
-func (g *getting) copyLeaves(ctx context.Context, from, to *block.Root) (missing int, err error) {
+// copyLeaves copies every wanted leaf that from has and that verifies into to,
+// and returns how many are missing still. progress is told of bytes now and then.
+func copyLeaves(ctx context.Context, from, to *block.Root, wants func(leaf int) bool, progress func(done int64)) (missing int, err error) {
 	rd, err := from.NewReader()
 	if err != nil {
 		return 0, err
@@ -82,13 +81,12 @@ func (g *getting) copyLeaves(ctx context.Context, from, to *block.Root) (missing
 	tree := rd.Tree()
 	var buf []byte
 	var done int64
-	var rate rates
 	stepEvery := 64
 	for i := range tree.Leaves {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		if !g.wants(i) {
+		if !wants(i) {
 			continue
 		}
 		data, err := rd.ReadLeaf(i, buf[:0])
@@ -105,10 +103,19 @@ func (g *getting) copyLeaves(ctx context.Context, from, to *block.Root) (missing
 		}
 		done += int64(len(data))
 		if i%stepEvery == 0 {
-			g.progress(Progress{Phase: "writing", Done: done, Total: tree.Size, Rate: rate.at(time.Now(), done)})
+			progress(done)
 		}
 	}
 	return missing, nil
+}
+
+// copyLeaves copies what is wanted of from into to.
+func (g *getting) copyLeaves(ctx context.Context, from, to *block.Root) (missing int, err error) {
+	var rate rates
+	size := to.Info().Size
+	return copyLeaves(ctx, from, to, g.wants, func(done int64) {
+		g.progress(Progress{Phase: "writing", Done: done, Total: size, Rate: rate.at(time.Now(), done)})
+	})
 }
 
 // recheck reads every leaf that r claims and unmarks those that are not what

@@ -54,6 +54,7 @@ type contacts struct {
 	self   peer.ID
 	rng    *rand.Rand
 	byID   map[peer.ID]*contact
+	met    time.Time // when a session was last completed
 	inStep time.Time // when this directory was last known to be in step with any
 	wake   chan struct{}
 }
@@ -194,11 +195,14 @@ const (
 func (c *contacts) ended(p peer.ID, began bool, how outcome, own names.Digest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := time.Now()
+	if how != busy && how != failed {
+		c.met = now
+	}
 	x := c.byID[p]
 	if x == nil {
 		return
 	}
-	now := time.Now()
 	wait := syncEvery + c.turnOf(p) + c.jitter(syncSpread)
 	if began && x.again {
 		wait = c.jitter(hurryDelay)
@@ -226,6 +230,13 @@ func (c *contacts) ended(p peer.ID, began bool, how outcome, own names.Digest) {
 		x.due = now.Add(wait)
 	}
 	signal(c.wake)
+}
+
+// lastMet is when a session was last completed.
+func (c *contacts) lastMet() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.met
 }
 
 // Heard notes the digest of a member that was heard of otherwise, such as in a heartbeat. If it differs from the own

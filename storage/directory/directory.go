@@ -273,7 +273,8 @@ type Status struct {
 	Digest           Digest
 	Offset           time.Duration // the pool's time minus this machine's, if they disagree
 	Waiting          int           // records kept apart because their author may not write yet
-	Synced           time.Time     // when it was last known to be in step with another member; zero: never
+	Synced           time.Time     // when it was last known to be in step with another member, to the hour; zero: never
+	Met              time.Time     // when it last heard out another member, since it was opened: what that one held is here; zero: not yet
 	Damaged          []string      // files that could not be read whole at opening
 }
 
@@ -284,7 +285,7 @@ func (d *Directory) Status() Status {
 	set := d.replica.Set
 	return Status{
 		Live: set.Live(), Tombstones: set.Len() - set.Live(), Bytes: set.Bytes(), Digest: set.Digest(),
-		Offset: d.replica.Clock.Offset(), Waiting: d.waiting.len(), Synced: d.replica.Synced, Damaged: d.opened.Damaged,
+		Offset: d.replica.Clock.Offset(), Waiting: d.waiting.len(), Synced: d.replica.Synced, Met: d.contacts.lastMet(), Damaged: d.opened.Damaged,
 	}
 }
 

@@ -83,6 +83,14 @@ func (d *Directory) compareWith(p peer.ID) {
 	d.contacts.ended(p, true, how, d.Digest())
 }
 
+// Compare has this directory and a member's compared at once, and reports whether both hold the same now. If not, what
+// differed was on its way when it returned: ask again.
+func (d *Directory) Compare(p peer.ID) (bool, error) {
+	how, err := d.begin(p)
+	d.contacts.ended(p, true, how, d.Digest())
+	return how == inStep, err
+}
+
 func (d *Directory) begin(p peer.ID) (outcome, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, turnTime)
 	defer cancel()
