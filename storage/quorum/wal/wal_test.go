@@ -1,0 +1,385 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/shoal-os/shoal/storage/directory/disk"
+	"github.com/shoal-os/shoal/storage/directory/disk/crash"
+)
+
+// owner keeps a text for each group: Whole sets it, More adds to it.
+type owner struct {
+	t     testing.TB
+	log   *Log
+	mu    sync.Mutex
+	texts map[[32]byte]string
+}
+
+var small = limits{segment: 600, slack: 1500}
+
+func openOwner(t testing.TB, fs disk.FS) (*owner, Opened, error) {
+	o := &owner{t: t, texts: map[[32]byte]string{}}
+	var opened Opened
+	var err error
+	o.log, opened, err = open(fs, o.load, o.whole, small)
+	return o, opened, err
+}
+
+func (o *owner) load(r Record) error {
+	switch r.Kind {
+	case Whole:
+		o.texts[r.Group] = string(r.Data)
+	case More:
+		was, ok := o.texts[r.Group]
+		if !ok {
+			return errors.New("a record that goes on from nothing")
+		}
+		// What a failed segment and the next one both hold comes twice.
+		if !strings.HasSuffix(was, string(r.Data)) {
+			o.texts[r.Group] = was + string(r.Data)
+		}
+	case Gone:
+		delete(o.texts, r.Group)
+	}
+	return nil
+}
+
+// whole is what the log asks for.
+func (o *owner) whole(id [32]byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if text, ok := o.texts[id]; ok {
+		_ = o.log.Append([]Record{{id, Whole, []byte(text)}}, false, nil)
+	}
+}
+
+// do changes a group and waits until that is durable. false: it never will be.
+func (o *owner) do(r Record) bool {
+	done := make(chan struct{})
+	o.mu.Lock()
+	switch r.Kind {
+	case More:
+		o.texts[r.Group] += string(r.Data)
+	case Whole:
+		o.texts[r.Group] = string(r.Data)
+	case Gone:
+		delete(o.texts, r.Group)
+	}
+	err := o.log.Append([]Record{r}, true, func() { close(done) })
+	o.mu.Unlock()
+	if err != nil {
+		return false
+	}
+	for {
+		select {
+		case <-done:
+			return true
+		default:
+		}
+		if o.log.Problem() != nil {
+			return false
+		}
+		synctest.Wait()
+	}
+}
+
+// script changes groups until the disk fails. It returns what was acknowledged, and the group whose last change was not.
+func script(t testing.TB, fs disk.FS, n int) (acked map[[32]byte]string, tried [32]byte, o *owner) {
+	acked = map[[32]byte]string{}
+	o, _, err := openOwner(t, fs)
+	if err != nil {
+		return acked, tried, nil
+	}
+	acked = maps.Clone(o.texts)
+	for i := range n {
+		id := [32]byte{byte(i%4 + 1)}
+		r := Record{id, More, fmt.Appendf(nil, " word %d of many.", i)}
+		if _, ok := o.texts[id]; !ok || i%9 == 8 {
+			r.Kind, r.Data = Whole, fmt.Appendf(nil, "Text %d:", i)
+		}
+		if i%23 == 22 {
+			r.Kind = Gone
+		}
+		if !o.do(r) {
+			return acked, id, o
+		}
+		acked = maps.Clone(o.texts)
+	}
+	return acked, tried, o
+}
+
+func TestCrashAtEveryStep(t *testing.T) {
+	steps := 0
+	for n := 1; ; n++ {
+		alive := false
+		for seed := range uint64(12) {
+			synctest.Test(t, func(t *testing.T) {
+				fs := crash.New(seed)
+				fs.CrashAt(n)
+				acked, tried, o := script(t, fs, 60)
+				alive = !fs.Dead()
+				if o != nil {
+					_ = o.log.Close()
+				}
+				checkAfter(t, fs.Reboot(), acked, tried, fmt.Sprintf("step %d, seed %d", n, seed))
+			})
+		}
+		if alive {
+			break
+		}
+		steps++
+	}
+	if t.Logf("%d steps", steps); steps < 100 {
+		t.Error("too few steps")
+	}
+}
+
+// checkAfter opens the folder after a crash, and goes on with it.
+func checkAfter(t *testing.T, fs *crash.FS, acked map[[32]byte]string, tried [32]byte, where string) {
+	t.Helper()
+	o, _, err := openOwner(t, fs)
+	if err != nil {
+		t.Fatalf("%s: %v", where, err)
+	}
+	for id := range acked {
+		if id != tried && o.texts[id] != acked[id] {
+			t.Fatalf("%s: group %d is %q, acknowledged was %q", where, id[0], o.texts[id], acked[id])
+		}
+	}
+	for id := range o.texts {
+		if _, ok := acked[id]; !ok && id != tried {
+			t.Fatalf("%s: group %d came back", where, id[0])
+		}
+	}
+	if !o.do(Record{[32]byte{9}, Whole, []byte("last")}) || o.log.Close() != nil {
+		t.Fatalf("%s: it does not go on: %v", where, o.log.Problem())
+	}
+	again, _, err := openOwner(t, fs.Reboot())
+	if err != nil || !maps.Equal(again.texts, o.texts) {
+		t.Fatalf("%s: %v, then %v: %v", where, o.texts, again.texts, err)
+	}
+	_ = again.log.Close()
+}
+
+// A disk that fails once loses nothing, and all goes on by itself.
+func TestFaultAtEveryStep(t *testing.T) {
+	for n := 1; n < 400; n++ {
+		synctest.Test(t, func(t *testing.T) {
+			fs := crash.New(uint64(n))
+			o, _, err := openOwner(t, fs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fs.FailAt(n)
+			for i := range 60 {
+				r := Record{[32]byte{byte(i%3 + 1)}, More, fmt.Appendf(nil, " %d.", i)}
+				if i < 3 || i%10 == 9 {
+					r.Kind = Whole
+				}
+				for !o.doThrough(r) {
+				}
+			}
+			want := maps.Clone(o.texts)
+			if n%2 == 0 {
+				fs = fs.Reboot() // without a proper end
+				_ = o.log.Close()
+			} else if err := o.log.Close(); err != nil {
+				t.Fatalf("step %d: %v", n, err)
+			}
+			again, _, err := openOwner(t, fs.Reboot())
+			if err != nil || !maps.Equal(again.texts, want) {
+				t.Fatalf("step %d: %v, acknowledged was %v: %v", n, again.texts, want, err)
+			}
+			_ = again.log.Close()
+		})
+	}
+}
+
+// doThrough is do, but waits out a disk that fails for a while.
+func (o *owner) doThrough(r Record) bool {
+	done := make(chan struct{})
+	o.mu.Lock()
+	if r.Kind == More {
+		o.texts[r.Group] += string(r.Data)
+	} else {
+		o.texts[r.Group] = string(r.Data)
+	}
+	_ = o.log.Append([]Record{r}, true, func() { close(done) })
+	o.mu.Unlock()
+	<-done
+	return true
+}
+
+// What a process had written and not synced when it was killed is read by the next one, which may promise things because of it.
+func TestWhatWasReadIsDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for seed := range uint64(50) {
+			fs := crash.New(seed)
+			o, _, err := openOwner(t, fs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.do(Record{[32]byte{1}, Whole, []byte("a")})
+			_ = o.log.Append([]Record{{[32]byte{1}, More, []byte("b")}}, false, nil)
+			synctest.Wait()
+			next, _, err := openOwner(t, fs) // the first one is killed here, the power stays
+			if err != nil {
+				t.Fatal(err)
+			}
+			last, _, err := openOwner(t, fs.Reboot())
+			if err != nil || last.texts[[32]byte{1}] != next.texts[[32]byte{1}] {
+				t.Fatalf("seed %d: read %q, later %q: %v", seed, next.texts[[32]byte{1}], last.texts[[32]byte{1}], err)
+			}
+			for _, x := range []*owner{o, next, last} {
+				_ = x.log.Close()
+			}
+		}
+	})
+}
+
+func TestManyWritersShareASync(t *testing.T) {
+	dir, err := disk.Dir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, _, err := Open(dir, func(Record) error { return nil }, func([32]byte) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 64 {
+		wg.Go(func() {
+			for j := range 20 {
+				done := make(chan struct{})
+				kind := More
+				if j == 0 {
+					kind = Whole
+				}
+				_ = l.Append([]Record{{[32]byte{byte(i)}, kind, []byte("hello")}}, true, func() { close(done) })
+				<-done
+			}
+		})
+	}
+	wg.Wait()
+	if n := l.Syncs(); n > 640 {
+		t.Errorf("%d syncs for 1,280 writes", n)
+	} else {
+		t.Logf("%d syncs for 1,280 writes", n)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Append(nil, true, nil); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+}
+
+func TestTakesWhatIsNeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := crash.New(1)
+		o, _, err := openOwner(t, fs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 50 { // groups that write once
+			o.do(Record{[32]byte{byte(i + 2)}, Whole, []byte("small")})
+		}
+		most := int64(0)
+		for i := range 2000 {
+			r := Record{[32]byte{1}, More, []byte("x")}
+			if i%20 == 0 {
+				r.Kind = Whole
+			}
+			o.do(r)
+			most = max(most, fs.Size())
+		}
+		if most > 12_000 {
+			t.Errorf("%d bytes at most for 50 small groups", most)
+		}
+		_ = o.log.Close()
+		if again, opened, err := openOwner(t, fs); err != nil || len(again.texts) != 51 {
+			t.Errorf("%d groups, %+v: %v", len(again.texts), opened, err)
+		} else {
+			_ = again.log.Close()
+		}
+	})
+}
+
+// segmentsOf lists the files, oldest first.
+func segmentsOf(t *testing.T, fs *crash.FS) (out []string) {
+	names, err := fs.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		if strings.HasSuffix(n, segmentSuffix) {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestDamageIsTold(t *testing.T) {
+	for which := range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			fs := crash.New(1)
+			o, _, err := openOwner(t, fs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 14 {
+				o.do(Record{[32]byte{byte(i + 1)}, Whole, []byte("something that was promised")})
+			}
+			_ = o.log.Close()
+			names := segmentsOf(t, fs)
+			if len(names) < 2 {
+				t.Fatal(names)
+			}
+			fs.Damage([]string{names[0], names[len(names)-1]}[which])
+			if _, _, err := openOwner(t, fs); !errors.Is(err, ErrDamaged) {
+				t.Errorf("file %d: %v", which, err)
+			}
+		})
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	raw := appendHeader(nil, 1, nil)
+	raw = appendFrame(raw, 0, Record{[32]byte{1}, Whole, []byte("whole")})
+	raw = appendFrame(raw, len(raw), Record{[32]byte{1}, More, []byte("more")})
+	f.Add(raw)
+	f.Add(raw[:len(raw)-3])
+	f.Add(appendHeader(nil, 1, []segment{{1, 9}}))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		fs := crash.New(1)
+		w, _ := fs.Create(segmentName(1))
+		_, _ = w.Write(raw)
+		l, _, err := Open(fs, func(Record) error { return nil }, func([32]byte) {})
+		if err != nil {
+			return
+		}
+		done := make(chan struct{})
+		_ = l.Append([]Record{{[32]byte{1}, Whole, nil}}, true, func() { close(done) })
+		<-done
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r, err := fs.Open(segmentName(2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, _ := io.ReadAll(r)
+		if n, err := parseSegment(data, 2, func(Record) error { return nil }); err != nil || n != len(data) {
+			t.Fatal(n, err)
+		}
+	})
+}
