@@ -1,0 +1,5 @@
+//go:build race
+
+package wasm
+
+const raceSlack = 3 << 30
