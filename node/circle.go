@@ -23,7 +23,14 @@ import (
 	"github.com/shoal-os/shoal/dht/roster"
 	"github.com/shoal-os/shoal/node/api"
 	"github.com/shoal-os/shoal/node/api/client"
+	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/directory"
+	"github.com/shoal-os/shoal/storage/quorum"
+	"github.com/shoal-os/shoal/storage/repair"
+	"github.com/shoal-os/shoal/storage/tree"
+	"github.com/shoal-os/shoal/tasks"
+	"github.com/shoal-os/shoal/tasks/exec"
+	"github.com/shoal-os/shoal/tasks/keep"
 )
 
 const (
@@ -40,6 +47,12 @@ const (
 type circle struct {
 	pool    *pool.Pool
 	names   *directory.Directory
+	repair  *repair.Repair
+	tree    *tree.Tree
+	keeper  *keep.Keeper
+	quorum  *quorum.Engine
+	exec    *exec.Pool
+	tasks   *tasks.Tasks
 	members *api.Members
 	dir     string // of the names
 	close   func() error
@@ -48,13 +61,13 @@ type circle struct {
 // openCircle assembles a membership, leaves first.
 func (n *Node) openCircle() (_ *circle, err error) {
 	c := &circle{}
-	var opened closers
+	opened := closers{log: n.cfg.Log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, opened.close())
 		}
 	}()
-	offer := newOffer(n.cfg)
+	offer := newOffer(n)
 	c.pool, err = pool.Open(pool.Config{
 		Home: n.cfg.Home, Identity: n.ident, Host: n.host, Finder: finder{n.dht},
 		Lends: offer.lends, Files: n.files, Confirm: n.confirmJoin, Joined: n.noteJoined,
@@ -82,10 +95,17 @@ func (n *Node) openCircle() (_ *circle, err error) {
 		Members: c.pool, Streams: c.pool, Presence: presence{c.pool}, News: newsroom{news}, Now: n.cfg.now,
 	})
 	if err != nil {
-		return nil, client.Wrap(client.KindHome, err, "`shoal doctor` looks at the home")
+		return nil, openError(err)
 	}
 	opened.add("names", c.names.Close)
 	c.pool.UseRecords(records{c.names})
+
+	if err := n.openFiles(c, &opened); err != nil {
+		return nil, err
+	}
+	if err := n.openWork(c, &opened); err != nil {
+		return nil, err
+	}
 
 	c.members = api.ServeMembers(n)
 	opened.add("members' api", c.members.Shut)
@@ -127,6 +147,9 @@ func errNoCircle(offline bool) error {
 func (n *Node) circle() (*circle, error) {
 	if c := n.current.Load(); c != nil {
 		return c, nil
+	}
+	if err := n.errFallen(); err != nil {
+		return nil, err
 	}
 	return nil, errNoCircle(n.cfg.Offline)
 }
@@ -179,8 +202,21 @@ func (n *Node) move(change func(*circle) error) (*circle, error) {
 		if err := os.RemoveAll(c.dir); err != nil {
 			n.cfg.Log.Warn("the names of the old pool were not removed", "err", err)
 		}
+		n.setAside()
 	}
 	return next, nil
+}
+
+// setAside puts what this peer keeps of the files of a pool that it left where nobody sees it. For a day it can still be
+// had back: by joining that pool again.
+func (n *Node) setAside() {
+	var ids []chunk.CID
+	for p := range n.pieces.All() {
+		ids = append(ids, p.ID)
+	}
+	if err := n.pieces.Quarantine(ids...); err != nil {
+		n.cfg.Log.Warn("files of the old pool were not put aside", "err", err)
+	}
 }
 
 // preferred says that members are served before strangers.
@@ -203,7 +239,7 @@ func (n *Node) files() int {
 }
 
 func aboutMembers(key string) bool {
-	for _, prefix := range []string{"member/", "admin/", "evict/", "left/", "secret/"} {
+	for _, prefix := range []string{"member/", "admin/", "evict/", "left/", "secret/", "lends/"} {
 		if strings.HasPrefix(key, prefix) {
 			return true
 		}

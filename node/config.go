@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/shoal-os/shoal/node/api"
 	"github.com/shoal-os/shoal/node/api/client"
+	"github.com/shoal-os/shoal/tasks/market"
 )
 
 // bootstrapMax bounds the peers to begin with: more than these have no use.
@@ -47,6 +49,11 @@ type Config struct {
 	Offline bool
 	// Lend says what the peer offers its pool.
 	Lend Lend
+	// Patience is how long a member may be away before the copies that it keeps are made anew elsewhere. 0 is 72 hours.
+	Patience time.Duration
+	// Runner makes the command that starts a child of the peer, in which guests run; arguments are appended. It must call
+	// tasks/exec's Child first thing in its main. Nil is this program itself, which then must do so.
+	Runner func() *exec.Cmd
 	// API is how commands reach the peer. Zero is a Unix socket in the home,
 	// or loopback TCP with a token on Windows.
 	API api.Network
@@ -63,6 +70,7 @@ type Config struct {
 type valid struct {
 	Config
 	bootstrap []peer.AddrInfo
+	when      market.When
 }
 
 func (c Config) validate() (valid, error) {
@@ -93,8 +101,15 @@ func (c Config) validate() (valid, error) {
 			return valid{}, client.Errorf(client.KindInvalid, "write it like /ip4/0.0.0.0/tcp/4001", "listen: %q is not a multiaddress", a)
 		}
 	}
+	if err := checkLabels(c.Lend.Labels); err != nil {
+		return valid{}, err
+	}
+	when, err := parseWhen(c.Lend.When)
+	if err != nil {
+		return valid{}, err
+	}
 	bootstrap, err := parseBootstrap(c.Bootstrap)
-	return valid{Config: c, bootstrap: bootstrap}, err
+	return valid{Config: c, bootstrap: bootstrap, when: when}, err
 }
 
 // parseBootstrap groups addresses by the peer that they lead to.

@@ -101,6 +101,7 @@ func (n *Node) Doctor(context.Context) (client.Doctor, error) {
 	checks := ExamineHome(n.cfg.Home)
 	checks = append(checks, ok("api", "answers at %s", n.Endpoint()))
 	checks = append(checks, n.examineListen(), n.examineLAN(), n.examinePeers(), n.examineTable(), n.examineRecords(), n.examinePool())
+	checks = append(checks, n.examineWork()...)
 	return client.Doctor{Checks: append(checks, n.examineShares()...)}, nil
 }
 
@@ -177,6 +178,32 @@ func (n *Node) examinePool() client.Check {
 		return warn("pool", "are they running, and is there a network between them and this peer?", "none of the other %d members is online", p.All.Members-1)
 	}
 	return ok("pool", "member of a pool of %d, %d online", p.All.Members, p.Totals.Members)
+}
+
+// examineWork says what this peer does for tasks, and what its system cannot hold guests to.
+func (n *Node) examineWork() []client.Check {
+	c, err := n.circle()
+	if err != nil {
+		return nil // the pool's check said it
+	}
+	w := n.workerShape(c)
+	var out []client.Check
+	switch {
+	case w.Cores == 0:
+		out = append(out, warn("tasks", "", "no cores are lent now: %s", w.Why))
+	case w.AllowExec:
+		out = append(out, ok("tasks", "%d cores lent (%s), for modules and native commands", w.Cores, w.When))
+	default:
+		out = append(out, ok("tasks", "%d cores lent (%s), for modules; native commands are not allowed", w.Cores, w.When))
+	}
+	for _, lacks := range c.exec.Guards() {
+		out = append(out, warn("runner", "run commands of people you trust only, or start without --allow-exec", "%s", lacks))
+	}
+	if aside := n.quorumAside(c); len(aside) > 0 {
+		out = append(out, warn("quorum", "the jobs of which it was a steward go on with the others; remove "+aside[0]+" when nobody needs to look at it",
+			"what this peer agreed to was damaged and put aside %d times", len(aside)))
+	}
+	return out
 }
 
 // examineRecords says whether the shares can be found without their links' addresses.

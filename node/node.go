@@ -26,6 +26,7 @@ import (
 	"github.com/shoal-os/shoal/node/api/client"
 	"github.com/shoal-os/shoal/node/web"
 	"github.com/shoal-os/shoal/storage"
+	"github.com/shoal-os/shoal/storage/block/piece"
 )
 
 const (
@@ -42,6 +43,9 @@ type Node struct {
 	ident   ident.Identity
 	host    *host.Host
 	dht     *dht.DHT
+	pieces  *piece.Store
+	idle    idleWatch
+	space   int64 // bytes that it lends to pool files
 	storage *storage.Storage
 	web     *web.Gateway
 	api     *api.Server
@@ -50,6 +54,8 @@ type Node struct {
 	changing sync.Mutex             // held by who replaces it
 	happened feed
 	asked    questions
+	gate     gate
+	drills   drills
 
 	fetching atomic.Int32 // gets under way
 
@@ -78,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: checked, started: time.Now(), stop: make(chan struct{})}
 	n.happened.init()
-	var opened closers
+	opened := closers{log: checked.Log}
 	if err := n.assemble(&opened); err != nil {
 		return nil, errors.Join(err, opened.close())
 	}
@@ -98,6 +104,7 @@ func (n *Node) assemble(opened *closers) (err error) {
 		return identityError(err)
 	}
 
+	n.gate.next = n.cfg.gater
 	if n.host, err = host.New(host.Config{
 		Identity: n.ident,
 		Listen:   n.cfg.Listen,
@@ -105,16 +112,21 @@ func (n *Node) assemble(opened *closers) (err error) {
 		LAN:      n.cfg.LAN,
 		UPnP:     n.cfg.UPnP,
 		Agent:    "shoal/" + n.cfg.Version,
-		Gater:    n.cfg.gater,
+		Gater:    &n.gate,
 	}); err != nil {
 		return client.Wrap(client.KindInternal, fmt.Errorf("network: %w", err), "is a port of --listen taken by another program?")
 	}
-	opened.add("host", n.host.Close)
+	opened.addLoose("host", n.host.Close)
 
 	if n.dht, err = dht.New(n.host, dht.Config{Bootstrap: n.cfg.bootstrap, Remembered: n.file(peersFile)}); err != nil {
 		return fmt.Errorf("dht: %w", err)
 	}
-	opened.add("dht", n.dht.Close)
+	opened.addLoose("dht", n.dht.Close)
+
+	if n.pieces, err = n.openPieces(); err != nil {
+		return err
+	}
+	opened.add("pieces", n.pieces.Close)
 
 	if n.storage, err = n.openStorage(); err != nil {
 		return err
@@ -125,13 +137,15 @@ func (n *Node) assemble(opened *closers) (err error) {
 		return err
 	}
 	opened.add("pool", n.endCircle)
+	opened.add("drills", n.endDrills)
 
 	n.web = web.New(n, n.cfg.Log)
 	opened.add("web", n.web.Close)
 
-	if n.api, err = api.Serve(api.Config{Home: n.cfg.Home, Network: n.cfg.API, Web: n.web, Unlisted: n.cfg.Offline}, n); err != nil {
+	if n.api, err = api.Open(api.Config{Home: n.cfg.Home, Network: n.cfg.API, Web: n.web, Unlisted: n.cfg.Offline}, n); err != nil {
 		return err
 	}
+	n.api.Serve()
 	opened.add("api", n.api.Close)
 	return nil
 }
@@ -166,28 +180,6 @@ func identityError(err error) error {
 		return client.Wrap(client.KindHome, err, key.Hint())
 	}
 	return err
-}
-
-// closers are the parts that were opened, closed in reverse.
-type closers struct {
-	parts []func() error
-}
-
-func (c *closers) add(name string, f func() error) {
-	c.parts = append(c.parts, func() error {
-		if err := f(); err != nil {
-			return fmt.Errorf("close %s: %w", name, err)
-		}
-		return nil
-	})
-}
-
-func (c *closers) close() error {
-	var errs []error
-	for i := len(c.parts) - 1; i >= 0; i-- {
-		errs = append(errs, c.parts[i]())
-	}
-	return errors.Join(errs...)
 }
 
 // ReadIdentity returns who the peer on a home is, without starting it. A home

@@ -15,6 +15,7 @@ import (
 	"github.com/shoal-os/shoal/dht/roster"
 	"github.com/shoal-os/shoal/dht/wire"
 	"github.com/shoal-os/shoal/node/api/client"
+	"github.com/shoal-os/shoal/storage/block/piece"
 )
 
 // prefixMin is how much of a peer id has to be given when it is not given whole: all begin alike.
@@ -150,7 +151,7 @@ func (n *Node) confirmWords(ctx context.Context, t ident.Ticket, words string, y
 // Leave ends this peer's membership. It is in a new pool of its own then.
 func (n *Node) Leave(ctx context.Context, req client.LeaveRequest) (client.Pool, error) {
 	c, err := n.move(func(c *circle) error {
-		return poolError(c.pool.Leave(ctx, pool.LeaveOptions{Force: req.Force, HandOver: func(context.Context) error { return n.handOver(c, req.Force) }}))
+		return poolError(c.pool.Leave(ctx, pool.LeaveOptions{Force: req.Force, HandOver: func(ctx context.Context) error { return n.handOver(ctx, c, req.Force) }}))
 	})
 	if err != nil {
 		return client.Pool{}, err
@@ -158,16 +159,72 @@ func (n *Node) Leave(ctx context.Context, req client.LeaveRequest) (client.Pool,
 	return n.poolShape(c), nil
 }
 
-// handOver sees to it that leaving loses nothing. Names are with every member that is online within moments of their
-// writing, and the directory tells its last ones when it closes; so it is enough that there is somebody to have them.
-func (n *Node) handOver(c *circle, force bool) error {
+// handOver sees to it that leaving loses nothing: a member that is there has compared its names with this peer's, and
+// holds the bytes that were here only.
+func (n *Node) handOver(ctx context.Context, c *circle, force bool) error {
 	others := c.pool.Members()
-	if force || len(others) < 2 || n.files() == 0 || len(presence{c.pool}.Connected()) > 0 {
+	if force || len(others) < 2 || n.files() == 0 {
 		return nil
 	}
-	return client.Errorf(client.KindRefused, "wait until another member is online, or leave with --force",
-		"no other member is online, and what was written here lately may be nowhere else")
+	if len(presence{c.pool}.Connected()) == 0 {
+		return client.Errorf(client.KindRefused, "wait until another member is online, or leave with --force",
+			"no other member is online, and what was written here lately may be nowhere else")
+	}
+	if err := n.handOverNames(ctx, c); err != nil {
+		return err
+	}
+	return n.handOverPieces(ctx, c)
 }
+
+// handOverNames has a member compare its names with this peer's, until it holds all of them.
+func (n *Node) handOverNames(ctx context.Context, c *circle) error {
+	ctx, cancel := context.WithTimeout(ctx, handOverWait)
+	defer cancel()
+	tick := time.NewTicker(handOverTick)
+	defer tick.Stop()
+	for {
+		for _, p := range (presence{c.pool}).Connected() {
+			if same, err := c.names.Compare(p); err == nil && same {
+				return nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return client.Errorf(client.KindRefused, "try again, or leave with --force", "no member has taken over the names that this peer holds")
+		}
+	}
+}
+
+const (
+	handOverWait = 30 * time.Second
+	handOverTick = 200 * time.Millisecond
+)
+
+// handOverPieces gives what nobody else has to others.
+func (n *Node) handOverPieces(ctx context.Context, c *circle) error {
+	var alone []piece.Piece
+	for _, id := range c.repair.WhatIf(n.ident.ID).Lost {
+		if p, ok := n.pieces.Get(id); ok {
+			alone = append(alone, p)
+		}
+	}
+	if len(alone) == 0 {
+		return nil
+	}
+	s, err := c.repair.Secure(ctx, alone, handedOver, handedOver, nil)
+	if err != nil {
+		return err
+	}
+	if s.Copies >= handedOver {
+		return nil
+	}
+	return client.Errorf(client.KindRefused, "wait until a member with space is online, or leave with --force and lose them; `shoal what-if remove` names them",
+		"%d pieces of the pool's files are on this machine only", len(alone))
+}
+
+// handedOver is how many copies there are of what was on this peer alone, its own counted, when it may go.
+const handedOver = 2
 
 // Evict ends a member's membership for good.
 func (n *Node) Evict(ctx context.Context, req client.MemberRequest) (client.Member, error) {

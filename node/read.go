@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/shoal-os/shoal/node/api/client"
@@ -25,8 +26,11 @@ func (n *Node) Open(ctx context.Context, link chunk.Link, opt storage.OpenOption
 // takes nothing from the network.
 func (n *Node) Holds(root chunk.CID) bool { return n.storage.Holds(root) }
 
-// Cat writes one file of a link to what begin returns.
+// Cat writes one file of a link, or of the pool, to what begin returns.
 func (n *Node) Cat(ctx context.Context, req client.CatRequest, begin func(size int64) io.Writer) error {
+	if strings.HasPrefix(req.Link, "/") {
+		return n.catPool(ctx, req.Link, begin)
+	}
 	link, err := chunk.ParseLink(req.Link)
 	if err != nil {
 		return client.Wrap(client.KindInvalid, err, "")

@@ -26,10 +26,10 @@ const storeDir = "store"
 func (n *Node) openStorage() (*storage.Storage, error) {
 	s, err := storage.Open(storage.Config{
 		Dir: filepath.Join(n.cfg.Home, storeDir), Host: n.host, Finder: n.dht, Log: n.cfg.Log, Preferred: n.preferred,
-		Up: n.cfg.Up, Down: n.cfg.Down,
+		Up: n.cfg.Up, Down: n.cfg.Down, Pieces: n.pieces, Member: n.preferred,
 	})
 	if err != nil {
-		return nil, client.Wrap(storageKind(err, client.KindHome), err, "`shoal doctor` looks at the home")
+		return nil, openError(err)
 	}
 	return s, nil
 }
@@ -190,6 +190,18 @@ func absolute(path string) error {
 	return nil
 }
 
+// openError is the error of a part that could not open what it keeps in the home.
+func openError(err error) error {
+	if err == nil {
+		return nil
+	}
+	kind := storageKind(err, client.KindHome)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return client.Wrap(kind, err, "its disk is full, and what is noted at a start does not fit: free some space and start it again")
+	}
+	return client.Wrap(kind, err, "`shoal doctor` looks at the home")
+}
+
 // storageKind is the one place where storage's errors become kinds of failure.
 func storageKind(err error, otherwise client.Kind) client.Kind {
 	switch {
@@ -227,10 +239,14 @@ func storageKind(err error, otherwise client.Kind) client.Kind {
 type inPlainWords struct{ error }
 
 func (e inPlainWords) Error() string {
-	text := e.error.Error()
+	return withoutPrefixes(e.error.Error(), "storage: ", "get: ", "share: ", "import: ", "export: ", "open: ", "download: ", "exchange: ", "block: ", "car: ")
+}
+
+// withoutPrefixes takes prefixes away from a text as long as it has one.
+func withoutPrefixes(text string, prefixes ...string) string {
 	for {
 		short := text
-		for _, prefix := range []string{"storage: ", "get: ", "share: ", "import: ", "export: ", "open: ", "download: ", "exchange: ", "block: ", "car: "} {
+		for _, prefix := range prefixes {
 			short = strings.TrimPrefix(short, prefix)
 		}
 		if short == text {

@@ -94,6 +94,9 @@ func routes(a huma.API, p Peer) {
 		})
 	routeCat(a, p)
 	routePool(a, p)
+	routeFiles(a, p)
+	routeJobs(a, p)
+	routeDrill(a, p)
 	sse.Register(a, operation(a, "POST", "/v1/share", "share", "Index a path and seed it", eventsText), events(client.Share{}),
 		func(ctx context.Context, in *body[client.ShareRequest], send sse.Sender) {
 			follow(ctx, send, func(ctx context.Context, progress func(client.Progress)) (client.Share, error) {

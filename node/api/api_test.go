@@ -23,6 +23,8 @@ var update = flag.Bool("update", false, "write openapi.json anew")
 // fake is a peer that does what its test says.
 type fake struct {
 	fakePool
+	fakeFiles
+	fakeJobs
 	share   func(context.Context, client.ShareRequest, func(client.Progress)) (client.Share, error)
 	get     func(context.Context, client.GetRequest, func(client.Progress)) (client.GetResult, error)
 	unshare func(string) error
@@ -56,10 +58,11 @@ func serve(t *testing.T, p Peer, network Network) (*Server, *client.Client) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(home) })
-	s, err := Serve(Config{Home: home, Network: network}, p)
+	s, err := Open(Config{Home: home, Network: network}, p)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Serve()
 	c, err := client.Open(home)
 	if err != nil {
 		t.Fatal(err)
@@ -262,10 +265,11 @@ func TestLongHomeStillHasASocket(t *testing.T) {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Serve(Config{Home: home, Network: NetworkUnix}, &fake{})
+	s, err := Open(Config{Home: home, Network: NetworkUnix}, &fake{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Serve()
 	c, err := client.Open(home)
 	if err != nil {
 		t.Fatal(err)

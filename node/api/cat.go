@@ -41,14 +41,15 @@ func routeCat(a huma.API, p Reader) {
 		req := client.CatRequest{Link: in.Link, Path: in.Path, Timeout: in.Timeout}
 		return &huma.StreamResponse{Body: func(ctx huma.Context) {
 			_, w := humago.Unwrap(ctx)
-			cat(ctx.Context(), w, p, req)
+			pour(w, func(begin func(int64) io.Writer) error { return p.Cat(ctx.Context(), req, begin) })
 		}}, nil
 	})
 }
 
-func cat(ctx context.Context, w http.ResponseWriter, p Reader, req client.CatRequest) {
+// pour answers with the bytes that read writes.
+func pour(w http.ResponseWriter, read func(begin func(size int64) io.Writer) error) {
 	begun := false
-	err := p.Cat(ctx, req, func(size int64) io.Writer {
+	err := read(func(size int64) io.Writer {
 		begun = true
 		h := w.Header()
 		h.Set("Content-Type", "application/octet-stream")

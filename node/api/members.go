@@ -32,6 +32,39 @@ var remoteRoles = map[string]ident.Role{
 	"pool":   ident.RoleTerminal,
 	"cat":    ident.RoleTerminal,
 
+	"file-list":    ident.RoleTerminal,
+	"file-stat":    ident.RoleTerminal,
+	"file-history": ident.RoleTerminal,
+	"file-pins":    ident.RoleTerminal,
+	"file-space":   ident.RoleTerminal,
+	"file-what-if": ident.RoleTerminal,
+	"file-write":   ident.RoleTerminal,
+	"file-mkdir":   ident.RoleTerminal,
+	"file-mv":      ident.RoleTerminal,
+	"file-cp":      ident.RoleTerminal,
+	"file-rm":      ident.RoleTerminal,
+	"file-restore": ident.RoleTerminal,
+	"file-purge":   ident.RoleAdmin,
+	"file-pin":     ident.RoleAdmin,
+	"file-unpin":   ident.RoleAdmin,
+	"file-scrub":   ident.RoleAdmin,
+	"file-gc":      ident.RoleAdmin,
+
+	"jobs":        ident.RoleTerminal,
+	"job":         ident.RoleTerminal,
+	"job-watch":   ident.RoleTerminal,
+	"job-results": ident.RoleTerminal,
+	"job-output":  ident.RoleTerminal,
+	"job-logs":    ident.RoleTerminal,
+	"job-why":     ident.RoleTerminal,
+	"worker":      ident.RoleTerminal,
+	"job-save":    ident.RoleTerminal,
+	"job-kill":    ident.RoleAdmin, // this peer would do it in its own name
+
+	"drill":      ident.RoleTerminal,
+	"drill-ask":  ident.RoleMember,
+	"drill-fall": ident.RoleMember, // if the owner of this peer allows drills at all
+
 	"unshare":     ident.RoleAdmin,
 	"down":        ident.RoleAdmin,
 	"invite":      ident.RoleAdmin,
@@ -71,6 +104,7 @@ func ServeMembers(p Peer) *Members {
 		MaxHeaderBytes:    headerBytesMax,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			ctx = context.WithValue(ctx, callerIDKey{}, c.RemoteAddr().String())
 			return context.WithValue(ctx, callerKey{}, c.(*memberConn).role)
 		},
 	}
@@ -165,7 +199,16 @@ func (c *memberConn) Close() error {
 	return c.Conn.Close()
 }
 
-type callerKey struct{}
+type (
+	callerKey   struct{} // its role
+	callerIDKey struct{} // its peer id
+)
+
+// callerOf returns the peer id of the member that asks; empty is the owner of the home.
+func callerOf(ctx context.Context) string {
+	id, _ := ctx.Value(callerIDKey{}).(string)
+	return id
+}
 
 // forMembers stands before every request of a member: there is one, its role is
 // known, and it is no web page.

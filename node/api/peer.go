@@ -16,6 +16,9 @@ type Peer interface {
 	Getter
 	Reader
 	Pooler
+	Filer
+	Tasker
+	Driller
 	Stopper
 }
 

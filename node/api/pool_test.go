@@ -15,6 +15,15 @@ import (
 )
 
 // fakePool is a peer's part in a pool that does what its test says.
+func (*fake) Drill(context.Context) (client.Drill, error) { return client.Drill{Allowed: true}, nil }
+func (*fake) DrillAsk(_ context.Context, by string) (client.Drill, error) {
+	return client.Drill{By: by}, nil
+}
+func (*fake) DrillFall(_ context.Context, by string, _ client.DrillFall) (client.Drill, error) {
+	return client.Drill{By: by}, nil
+}
+func (*fake) DrillStop(context.Context) (client.Drill, error) { return client.Drill{Stops: 1}, nil }
+
 type fakePool struct {
 	join     func(context.Context, client.JoinRequest, func(client.JoinQuestion) error) (client.Pool, error)
 	answered chan client.PoolAnswer

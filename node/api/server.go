@@ -32,7 +32,7 @@ type Config struct {
 	Unlisted bool
 }
 
-// Server is a running API.
+// Server is an API that was opened.
 type Server struct {
 	home   string
 	door   *door
@@ -41,9 +41,9 @@ type Server struct {
 	served chan struct{}
 }
 
-// Serve opens the API of p and lists it in home/api.json. The caller holds the
-// home's lock, so an older file or socket belongs to a peer that is gone.
-func Serve(cfg Config, p Peer) (*Server, error) {
+// Open opens the API of p and lists it in home/api.json; who calls waits until [Server.Serve]. The caller holds
+// the home's lock, so an older file or socket belongs to a peer that is gone.
+func Open(cfg Config, p Peer) (*Server, error) {
 	d, err := openDoor(cfg.Home, cfg.Network)
 	if err != nil {
 		return nil, err
@@ -64,17 +64,21 @@ func Serve(cfg Config, p Peer) (*Server, error) {
 		MaxHeaderBytes:    headerBytesMax,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
+	return s, nil
+}
+
+// Serve begins to answer. It is called once, when p knows its server: a status tells where the API is.
+func (s *Server) Serve() {
 	go func() {
 		defer close(s.served)
-		_ = s.http.Serve(netutil.LimitListener(d.Listener, connectionsMax))
+		_ = s.http.Serve(netutil.LimitListener(s.door.Listener, connectionsMax))
 	}()
-	return s, nil
 }
 
 // Endpoint returns where the API listens.
 func (s *Server) Endpoint() client.Endpoint { return s.door.endpoint }
 
-// Close cancels what is under way, lets the answers out, and removes
+// Close ends a server that serves: it cancels what is under way, lets the answers out, and removes
 // home/api.json and the socket.
 func (s *Server) Close() error {
 	s.door.unlist()

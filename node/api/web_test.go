@@ -22,10 +22,11 @@ func TestWebIsBehindTheGuard(t *testing.T) {
 		web := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, r.Method+" "+r.URL.String()+" "+r.Header.Get("Range"))
 		})
-		s, err := Serve(Config{Home: home, Network: network, Web: web}, &fake{})
+		s, err := Open(Config{Home: home, Network: network, Web: web}, &fake{})
 		if err != nil {
 			t.Fatal(err)
 		}
+		s.Serve()
 		c, err := client.Open(home)
 		if err != nil {
 			t.Fatal(err)

@@ -35,7 +35,12 @@ func (c *Client) Cat(ctx context.Context, req CatRequest, w io.Writer, begin fun
 	if req.Timeout > 0 {
 		q.Set("timeout_s", strconv.FormatFloat(req.Timeout, 'f', -1, 64))
 	}
-	resp, err := c.do(ctx, http.MethodGet, "/v1/cat?"+q.Encode(), nil)
+	return c.download(ctx, "/v1/cat?"+q.Encode(), w, begin)
+}
+
+// download writes the bytes that an answer consists of to w.
+func (c *Client) download(ctx context.Context, path string, w io.Writer, begin func(size int64)) error {
+	resp, err := c.do(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}

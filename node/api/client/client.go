@@ -161,6 +161,11 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (*htt
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	return c.roundTrip(ctx, req)
+}
+
+// roundTrip is do for a request that is made already.
+func (c *Client) roundTrip(ctx context.Context, req *http.Request) (*http.Response, error) {
 	if c.endpoint.Token != "" {
 		req.Header.Set(TokenHeader, c.endpoint.Token)
 	}
