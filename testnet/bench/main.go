@@ -4,6 +4,10 @@
 //	go run ./testnet/bench swarm [--json]
 //	go run ./testnet/bench memory [--size 10GiB]
 //	go run ./testnet/bench pool [--peers 50] [--records 10000] [--json]
+//	go run ./testnet/bench tasks [--wasm 20000] [--split 4GiB] [--json]
+//	go run ./testnet/bench year [--seeds 1000] [--json]
+//	go run ./testnet/bench scale [--measure 10,30,100] [--quick]
+//	go run ./testnet/bench files [--size 256MiB] [--files 5000] [--mixed 1GiB] [--json]
 //
 // A figure from one machine says nothing on another, and little on a busy one. So every bench measures its floors
 // (what a skilled programmer would get from the same machine without shoal's duties) in the same run, turn by turn
@@ -23,6 +27,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/shoal-os/shoal/tasks/exec"
 )
 
 // bench is one subcommand: it lives in a file of its own, which registers nothing; add it to benches.
@@ -37,12 +43,16 @@ var benches = []bench{
 	{"swarm", "one to many, many to one, and across an emulated wide-area link", runSwarm},
 	{"memory", "the peaks of memory of both sides for one very large file", runMemory},
 	{"pool", "convergence, catching up and the idle cost of a pool of many members", runPool},
+	{"files", "the pool's files: put, read, list, and the loss of two peers of five", runFiles},
+	{"tasks", "work: latency, small tasks a second, what each loss costs, split work, a storm of kills", runTasks},
+	{"scale", "what each peer costs as the pool grows to 100,000; writes testnet/SCALE.md", runScale}, {"year", "simulated years of twenty laptops that sleep, travel and die: what is lost, what is moved", runYear},
 }
 
 // roleCommand is the hidden subcommand under which this program starts itself again as one side of a floor.
 const roleCommand = "role"
 
 func main() {
+	exec.Child() // the benches' own peers start this program again to run guests
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := dispatch(ctx, os.Args[1:])
 	interrupted := ctx.Err() != nil

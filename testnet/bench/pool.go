@@ -115,13 +115,29 @@ func (b *poolBench) build(ctx context.Context) error {
 	return err
 }
 
+// A peer tries to join a few times: a machine that is busy with ninety others may be too late with the first. libp2p dials
+// nobody again for some seconds whom it could not reach.
+const (
+	joinTries = 6
+	joinPause = 7 * time.Second
+)
+
 func (b *poolBench) join(ctx context.Context, p *poolPeer) error {
-	ticket, err := b.members[0].pool.Invite(ctx, pool.InviteOptions{})
-	if err != nil {
-		return err
-	}
-	if _, err := p.pool.Join(ctx, ticket, pool.JoinOptions{}); err != nil {
-		return err
+	for try := 1; ; try++ {
+		ticket, err := b.members[0].pool.Invite(ctx, pool.InviteOptions{})
+		if err != nil {
+			return err
+		}
+		if _, err = p.pool.Join(ctx, ticket, pool.JoinOptions{}); err == nil {
+			break
+		}
+		if try == joinTries || ctx.Err() != nil {
+			return err
+		}
+		progress("%s: %v; once more", p.self.Name, err)
+		if err := pause(ctx, joinPause); err != nil {
+			return err
+		}
 	}
 	if err := p.shut(); err != nil {
 		return err
@@ -325,7 +341,7 @@ func (b *poolBench) sentBy(members []*poolPeer) tally {
 	for _, p := range members {
 		for id, t := range p.count.snapshot() {
 			sum := all[id]
-			all[id] = amounts{sum.sent + t.sent, sum.got + t.got}
+			all[id] = amounts{sum.sent + t.sent, sum.got + t.got, sum.writes + t.writes}
 		}
 	}
 	return all

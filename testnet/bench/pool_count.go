@@ -12,8 +12,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
-// amounts are bytes of streams.
-type amounts struct{ sent, got int64 }
+// amounts are bytes of streams, and how many writes sent them, which is about how many messages.
+type amounts struct{ sent, got, writes int64 }
 
 // tally is bytes by protocol.
 type tally map[protocol.ID]amounts
@@ -21,7 +21,7 @@ type tally map[protocol.ID]amounts
 func (t tally) minus(o tally) tally {
 	out := tally{}
 	for id, a := range t {
-		out[id] = amounts{a.sent - o[id].sent, a.got - o[id].got}
+		out[id] = amounts{a.sent - o[id].sent, a.got - o[id].got, a.writes - o[id].writes}
 	}
 	return out
 }
@@ -47,6 +47,7 @@ func (t tally) protocols() (ids []protocol.ID) {
 // traffic counts the bytes of one protocol, and those of each of its streams that moved most.
 type traffic struct {
 	sent, got atomic.Int64
+	writes    atomic.Int64
 	mu        sync.Mutex
 	most      amounts // of the stream that sent most
 }
@@ -72,7 +73,7 @@ func (c *counter) snapshot() tally {
 	defer c.mu.Unlock()
 	out := tally{}
 	for id, t := range c.bytes {
-		out[id] = amounts{t.sent.Load(), t.got.Load()}
+		out[id] = amounts{t.sent.Load(), t.got.Load(), t.writes.Load()}
 	}
 	return out
 }
@@ -114,6 +115,7 @@ type counted struct {
 func (s *counted) Write(p []byte) (int, error) {
 	n, err := s.Stream.Write(p)
 	s.to.sent.Add(int64(n))
+	s.to.writes.Add(1)
 	s.note(s.sent.Add(int64(n)))
 	return n, err
 }
@@ -131,6 +133,6 @@ func (s *counted) note(sent int64) {
 	s.to.mu.Lock()
 	defer s.to.mu.Unlock()
 	if sent >= s.to.most.sent {
-		s.to.most = amounts{sent, s.got.Load()}
+		s.to.most = amounts{sent: sent, got: s.got.Load()}
 	}
 }

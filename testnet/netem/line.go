@@ -39,6 +39,7 @@ func (l *line) push(now time.Time, data []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stats.Sent++
+	l.stats.Bytes += int64(len(data))
 	// One draw for each packet, whatever becomes of it, so that a seed always loses the same ones.
 	if l.random.Float64() < l.link.Loss || l.link.Down {
 		l.stats.Lost++
@@ -60,8 +61,12 @@ func (l *line) push(now time.Time, data []byte) bool {
 		l.free = l.free.Add(time.Duration(float64(len(data)) * 8 / float64(l.link.Rate) * float64(time.Second)))
 		due = l.free
 	}
-	if due = due.Add(l.link.Delay); due.Before(l.last) {
-		due = l.last // the delay has just been made shorter: still no overtaking
+	due = due.Add(l.link.Delay)
+	if l.link.Jitter > 0 {
+		due = due.Add(time.Duration(l.random.Int64N(int64(l.link.Jitter))))
+	}
+	if due.Before(l.last) {
+		due = l.last // it was luckier than the one before it, or the delay has just been made shorter: still no overtaking
 	}
 	l.last = due
 	l.queue = append(l.queue, packet{data, due})

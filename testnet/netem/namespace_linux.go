@@ -46,7 +46,8 @@ func onOwnThread(f func() error) error {
 	return <-result
 }
 
-func newNamespace(subnet netip.Prefix, addr netip.Addr, mtu int, tcp string) (n *namespace, err error) {
+// newNamespace makes one with an address of a subnet, and a route to more if that is valid.
+func newNamespace(subnet, more netip.Prefix, addr netip.Addr, mtu int, tcp string) (n *namespace, err error) {
 	err = onOwnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("unshare: %w", err)
@@ -63,7 +64,10 @@ func newNamespace(subnet netip.Prefix, addr netip.Addr, mtu int, tcp string) (n 
 		}
 		device, err := openDevice()
 		if err == nil {
-			if err = configure(subnet, addr, mtu); err != nil {
+			if err = configure(subnet, addr, mtu); err == nil && more.IsValid() {
+				err = addRoute(more)
+			}
+			if err != nil {
 				device.Close()
 			}
 		}
@@ -88,11 +92,19 @@ func (n *namespace) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getp
 
 func (n *namespace) do(f func() error) error {
 	return onOwnThread(func() error {
-		if err := unix.Setns(int(n.space.Fd()), unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("netem: enter namespace: %w", err)
+		if err := n.enter(); err != nil {
+			return err
 		}
 		return f()
 	})
+}
+
+// enter moves the calling thread into the namespace. It must be one that runs nothing else.
+func (n *namespace) enter() error {
+	if err := unix.Setns(int(n.space.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("netem: enter namespace: %w", err)
+	}
+	return nil
 }
 
 // openDevice makes the TUN device in the namespace of the calling thread.

@@ -2,13 +2,13 @@ package netem
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -24,18 +24,24 @@ const burst = 32
 
 // Net is a running network. Its methods are safe for concurrent use.
 type Net struct {
-	config Config
-	hosts  []*Host
-	lines  [][]*line // [from][to]; nil on the diagonal
-	pool   sync.Pool // *[]byte of the MTU
-	stop   context.CancelFunc
-	done   sync.WaitGroup
-	once   sync.Once
+	config   Config
+	hosts    []*Host
+	byAddr   map[[4]byte]int
+	gateways []*gateway // of the sites
+	lines    [][]*line  // [from][to]; nil on the diagonal
+	pool     sync.Pool  // *[]byte of the MTU
+	stop     context.CancelFunc
+	done     sync.WaitGroup
+	once     sync.Once
+	starts   chan func()   // run on the launcher's thread
+	ended    chan struct{} // closed by Close
 }
 
 // Host is one host of a Net.
 type Host struct {
+	net   *Net
 	addr  netip.Addr
+	site  int // index of its site; -1: outside
 	space *namespace
 	wake  chan struct{} // a packet for this host was put on an empty line
 }
@@ -43,12 +49,9 @@ type Host struct {
 // Supported tells whether a network can be made here; if not, the error says why and wraps ErrUnsupported.
 func Supported() error {
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("%w: it needs root", ErrUnsupported)
+		return fmt.Errorf("%w: it needs root, or a user namespace of its own", ErrUnsupported)
 	}
-	if _, err := exec.LookPath("nsenter"); err != nil {
-		return fmt.Errorf("%w: it needs the command nsenter", ErrUnsupported)
-	}
-	s, err := newNamespace(subnetDefault, subnetDefault.Addr().Next(), mtuDefault, "")
+	s, err := newNamespace(subnetDefault, netip.Prefix{}, subnetDefault.Addr().Next(), mtuDefault, "")
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
@@ -65,17 +68,24 @@ func New(c Config) (*Net, error) {
 	if err := Supported(); err != nil {
 		return nil, err
 	}
-	n := &Net{config: c}
+	n := &Net{config: c, starts: make(chan func()), ended: make(chan struct{})}
 	n.pool.New = func() any { b := make([]byte, c.MTU); return &b }
-	addr := c.Subnet.Addr()
+	addrs, sites, gateways := c.plan()
+	n.byAddr = map[[4]byte]int{}
+	for i, addr := range gateways {
+		g := newGateway(c.Sites[i].NAT, addr.As4(), c.Seed)
+		n.gateways = append(n.gateways, g)
+	}
 	for from := range c.Hosts {
-		addr = addr.Next()
-		space, err := newNamespace(c.Subnet, addr, c.MTU, c.TCP)
+		addr := addrs[from]
+		n.byAddr[addr.As4()] = from
+		own, more := c.subnetOf(sites[from])
+		space, err := newNamespace(own, more, addr, c.MTU, c.TCP)
 		if err != nil {
 			n.closeHosts()
 			return nil, fmt.Errorf("netem: host %d: %w", from, err)
 		}
-		n.hosts = append(n.hosts, &Host{addr, space, make(chan struct{}, 1)})
+		n.hosts = append(n.hosts, &Host{n, addr, sites[from], space, make(chan struct{}, 1)})
 		row := make([]*line, c.Hosts)
 		for to := range row {
 			if to != from {
@@ -86,6 +96,7 @@ func New(c Config) (*Net, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop = stop
+	go onOwnThread(func() error { n.launch(); return nil })
 	for i := range n.hosts {
 		n.done.Go(func() { n.read(i) })
 		n.done.Go(func() { n.deliver(ctx, i) })
@@ -93,10 +104,11 @@ func New(c Config) (*Net, error) {
 	return n, nil
 }
 
-// Close ends the network. Processes inside keep running, without one: stopping them is up to whoever started them.
+// Close ends the network and kills what Start started. Processes of Command keep running, without a network: stopping them is up to whoever started them.
 func (n *Net) Close() error {
 	n.once.Do(func() {
 		n.stop()
+		close(n.ended)
 		n.closeHosts()
 		n.done.Wait()
 	})
@@ -170,7 +182,41 @@ func (n *Net) each(do func(from, to int, l *line)) {
 // Addr is the host's address.
 func (h *Host) Addr() netip.Addr { return h.addr }
 
-// Command is exec.Command for a process inside the host. Its process id is that of the named program itself.
+// Start starts a command inside the host, and lets it be killed when this process ends, however that comes. On error it was not started.
+func (h *Host) Start(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	result := make(chan error, 1)
+	select {
+	case h.net.starts <- func() {
+		if err := h.space.enter(); err != nil {
+			result <- err
+			return
+		}
+		result <- cmd.Start()
+	}:
+		return <-result
+	case <-h.net.ended:
+		return errors.New("netem: start: the network is closed")
+	}
+}
+
+// launch owns the thread that starts processes. It lasts as long as the network: a process whose death is tied to its
+// parent's is tied to the very thread that started it.
+func (n *Net) launch() {
+	for {
+		select {
+		case start := <-n.starts:
+			start()
+		case <-n.ended:
+			return
+		}
+	}
+}
+
+// Command is exec.Command for a process inside the host, by way of the program nsenter. Its process id is that of the named program itself.
 func (h *Host) Command(name string, args ...string) *exec.Cmd {
 	// The namespace is named by this process's descriptor of it, so that nothing has to be mounted or cleaned up.
 	return exec.Command("nsenter", append([]string{"--net=" + h.space.path(), "--", name}, args...)...)
@@ -183,21 +229,15 @@ func (h *Host) Do(f func() error) error { return h.space.do(f) }
 // read takes the packets that a host sends and puts each on its line.
 func (n *Net) read(from int) {
 	dev := n.hosts[from].space.device
-	base := n.config.Subnet.Addr().As4()
-	first := binary.BigEndian.Uint32(base[:]) + 1
 	for {
 		buf := n.pool.Get().(*[]byte)
 		size, err := dev.Read((*buf)[:n.config.MTU])
 		if err != nil {
 			return // closed
 		}
-		to, ok := destination((*buf)[:size], first, len(n.hosts))
-		if !ok || to == from {
-			n.pool.Put(buf)
-			continue
-		}
-		now := time.Now()
-		if !n.lines[from][to].push(now, (*buf)[:size]) {
+		packet, now := (*buf)[:size], time.Now()
+		to, ok := n.route(from, packet, now)
+		if !ok || to == from || !n.lines[from][to].push(now, packet) {
 			n.pool.Put(buf)
 			continue
 		}
@@ -208,13 +248,32 @@ func (n *Net) read(from int) {
 	}
 }
 
-// destination is the number of the host that an IPv4 packet is for.
-func destination(p []byte, first uint32, hosts int) (to int, ok bool) {
+// route finds the host that a packet of another one is for, and does to it what the NATs on its way do.
+func (n *Net) route(from int, p []byte, now time.Time) (to int, ok bool) {
 	if len(p) < 20 || p[0]>>4 != 4 {
 		return 0, false
 	}
-	i := binary.BigEndian.Uint32(p[16:20]) - first
-	return int(i), i < uint32(hosts)
+	site := n.hosts[from].site
+	to, ok = n.byAddr[[4]byte(p[16:20])]
+	if ok && n.hosts[to].site == site {
+		return to, true
+	}
+	if ok && n.hosts[to].site >= 0 {
+		return 0, false // a private address of another site
+	}
+	if site >= 0 && !n.gateways[site].leave(p, now) {
+		return 0, false
+	}
+	if ok {
+		return to, true
+	}
+	for i, g := range n.gateways {
+		if g.addr == [4]byte(p[16:20]) && i != site && g.enter(p, now) {
+			to, ok = n.byAddr[[4]byte(p[16:20])]
+			return to, ok
+		}
+	}
+	return 0, false
 }
 
 // deliver writes the packets that are due to one host's device.

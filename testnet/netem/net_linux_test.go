@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -286,5 +287,56 @@ func TestCloseTwice(t *testing.T) {
 	ping(t, n.Host(0), netip.AddrPortFrom(n.Host(1).Addr(), 9), 3, time.Millisecond, 10*time.Millisecond)
 	if err := errors.Join(n.Close(), n.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNATBetweenHosts: a real datagram goes out through a NAT and its answer comes back; nobody gets in unasked, and hosts
+// of one site reach each other as they are.
+func TestNATBetweenHosts(t *testing.T) {
+	n := network(t, Config{Hosts: 4, Subnet: netip.MustParsePrefix("1.77.0.0/24"), Sites: []Site{{NATPort, []int{1, 2}}, {NATSymmetric, []int{3}}}})
+	const patience, silence = 10 * time.Second, 200 * time.Millisecond
+	reaches := func(from int, to netip.AddrPort, wait time.Duration) bool {
+		times, _ := ping(t, n.Host(from), to, 3, time.Millisecond, wait)
+		return len(times) == 3
+	}
+	public, inside, symmetric := echo(t, n.Host(0)), echo(t, n.Host(1)), echo(t, n.Host(3))
+	for from := 1; from <= 3; from++ {
+		if !reaches(from, public, patience) {
+			t.Errorf("host %d does not reach the one outside", from)
+		}
+	}
+	if !reaches(2, inside, patience) {
+		t.Error("hosts of one site do not reach each other")
+	}
+	for _, to := range []netip.AddrPort{inside, symmetric, netip.AddrPortFrom(netip.MustParseAddr("1.77.0.5"), inside.Port())} {
+		if reaches(0, to, silence) {
+			t.Errorf("the host outside reaches %v unasked", to)
+		}
+	}
+	// TCP crosses it, too, there and back.
+	transfer(t, n.Host(3), n.Host(0), 1<<20)
+}
+
+func TestStartIsKilledWithTheNetwork(t *testing.T) {
+	n := network(t, Config{Hosts: 2})
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Skip(err)
+	}
+	cmd := exec.Command(sleep, "1000")
+	if err := n.Host(0).Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	space, err := os.Readlink("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/ns/net")
+	own, _ := os.Readlink("/proc/self/ns/net")
+	if err != nil || space == own {
+		t.Errorf("it runs in %s, and this test in %s: %v", space, own, err)
+	}
+	n.Close()
+	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("it ended with %v", err)
+	}
+	if err := n.Host(0).Start(exec.Command(sleep, "1")); err == nil {
+		t.Error("a closed network started something")
 	}
 }

@@ -40,4 +40,5 @@ func (*Net) Heal()                                {}
 func (*Net) Stats(int, int) Stats                 { return Stats{} }
 func (*Host) Addr() netip.Addr                    { return netip.Addr{} }
 func (*Host) Command(string, ...string) *exec.Cmd { return nil }
+func (*Host) Start(*exec.Cmd) error               { return Supported() }
 func (*Host) Do(func() error) error               { return Supported() }

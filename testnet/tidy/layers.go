@@ -15,7 +15,7 @@ var order = [][]string{
 		"storage/directory", "storage/quorum", "storage/tree", "storage/repair", "storage/sql", "storage/mount"},
 	{"tasks/job", "tasks/market", "tasks/exec", "tasks"},
 	{"node/api/client", "node/api", "node/web", "node"},
-	{"testnet/netem", "testnet", "testnet/sim", "testnet/bench", "testnet/tidy", "examples"},
+	{"testnet/netem", "testnet/script", "testnet/report", "testnet/evil", "testnet", "testnet/sim", "testnet/bench", "testnet/tidy", "examples"},
 	{"cli", "cli/shoal"},
 }
 
@@ -50,14 +50,14 @@ var owners = []struct {
 	{"github.com/klauspost/reedsolomon", []string{"storage/..."}},
 	{"golang.org/x/time/rate", []string{"storage/exchange"}},
 	{"github.com/gofrs/flock", []string{"storage/block", "node"}},
+	{"golang.org/x/text/unicode/norm", []string{"storage/tree/..."}},
 	{"golang.org/x/net/webdav", []string{"storage/mount"}},
 	{"github.com/hanwen/go-fuse/v2", []string{"storage/mount"}},
 
-	{"github.com/tetratelabs/wazero", []string{"tasks/exec"}},
-	{"github.com/landlock-lsm/go-landlock", []string{"tasks/exec"}},
+	{"github.com/tetratelabs/wazero", []string{"tasks/exec", "testnet/bench"}}, // the bench, as the floor of what a module can take
 
 	{"github.com/danielgtaylor/huma/v2", []string{"node/api"}},
-	{"golang.org/x/net/netutil", []string{"node/api"}},
+	{"golang.org/x/net/netutil", []string{"node/api", "node"}},
 
 	{"github.com/spf13/cobra", []string{"cli/..."}},
 	{"github.com/spf13/pflag", []string{"cli/..."}},

@@ -90,7 +90,7 @@ func Read(root fs.FS) (*Tree, error) {
 			return nil
 		case d.IsDir():
 			return t.enter(p, d.Name())
-		case !d.Type().IsRegular():
+		case !d.Type().IsRegular(), p == ".git": // which is a file in a second working tree of a repository
 			return nil
 		}
 		info, err := d.Info()
