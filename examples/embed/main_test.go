@@ -1,9 +1,17 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
+
+	"github.com/shoal-os/shoal/tasks/exec"
 )
+
+func TestMain(m *testing.M) {
+	exec.Child()
+	os.Exit(m.Run())
+}
 
 func TestEmbed(t *testing.T) {
 	var out strings.Builder
