@@ -23,14 +23,20 @@ func newCat(a *app) *cobra.Command {
 	var flags peerFlags
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:   "cat LINK[/PATH]",
-		Short: "Print a file of a link while it arrives",
+		Use:   "cat LINK[/PATH]|/PATH",
+		Short: "Print a file of a link or of the pool while it arrives",
 		Long: "Writes a file to stdout, every byte verified before it is written, fetching what is not\n" +
 			"here in order. What was fetched is kept for a while, and served. The link may be to a\n" +
-			"file, or to a folder with the path of a file in it behind. Own shares can be read too.",
+			"file, or to a folder with the path of a file in it behind. Own shares can be read too.\n" +
+			"A path that begins with / is one of the pool's files.",
 		Example: "  shoal cat 'shoal:bafy…?n=film.mkv' | mpv -\n  shoal cat \"$LINK/notes/today.txt\"",
 		Args:    argsRange(1, 1, "link"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if isPoolPath(args[0]) {
+				return a.withPeer(cmd.Context(), func(c *client.Client) error {
+					return a.cat(cmd.Context(), &session{Client: c}, client.CatRequest{Link: args[0]}, path.Base(args[0]))
+				})
+			}
 			link, inside, err := chunk.ParseLinkPath(args[0])
 			if err != nil {
 				return usagef(linkPathHint, "%s", clean(err.Error()))

@@ -78,7 +78,7 @@ func withSignals(parent context.Context) (context.Context, func()) {
 
 func (a *app) run(ctx context.Context, args []string) int {
 	root := newRoot(a)
-	root.SetArgs(args)
+	root.SetArgs(withDash(root, args))
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -97,7 +97,8 @@ func newRoot(a *app) *cobra.Command {
 		Long: "shoal shares files and folders from peer to peer: `shoal share DIR` prints a link,\n" +
 			"`shoal get LINK` fetches it from everyone who has it, every byte verified. Peers that trust\n" +
 			"each other form a pool: `shoal invite` on one prints a ticket, `shoal join TICKET` on another\n" +
-			"takes it up, and `shoal peers`, `df` and `top` show them as one machine.\n\n" +
+			"takes it up, and `shoal peers`, `df` and `top` show them as one machine. `shoal put DIR /DIR`\n" +
+			"keeps files on several of them at once, and `ls`, `cat` and `get` read them on any.\n\n" +
 			settingsHelp + "\n\n" + exitHelp,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -123,8 +124,11 @@ func newRoot(a *app) *cobra.Command {
 		newUp(a), remote(newDown(a)), remote(newStatus(a)), remote(newID(a)),
 		newShare(a), newGet(a), remote(newCat(a)), newServe(a), remote(newShares(a)), remote(newUnshare(a)),
 		remote(newInvite(a)), newJoin(a), newLeave(a), remote(newEvict(a)), remote(newPromote(a)),
+		newPut(a), remote(newLs(a)), remote(newFind(a)), remote(newDu(a)), remote(newHistory(a)), remote(newMkdir(a)), remote(newMv(a)), remote(newCp(a)),
+		remote(newRm(a)), remote(newRestore(a)), remote(newPurge(a)), remote(newPin(a)), remote(newUnpin(a)), remote(newWhatIf(a)), remote(newScrub(a)), remote(newGC(a)), newMount(a),
 		remote(newPeers(a)), remote(newDf(a)), remote(newTop(a)),
-		remote(newDoctor(a)), newVersion(a), newCompletion(a),
+		newRun(a), newMap(a), remote(newPs(a)), remote(newLogs(a)), remote(newWait(a)), remote(newResult(a)), remote(newKill(a)), remote(newWhy(a)), newMine(a),
+		remote(newDoctor(a)), newDrill(a), newTestnet(a), newTestnetEnemy(a), newVersion(a), newCompletion(a),
 	)
 	for _, c := range root.Commands() {
 		c.ValidArgsFunction = orNoFiles(c.ValidArgsFunction)

@@ -41,15 +41,19 @@ const exitHelp = `Exit codes:
   8  another peer runs on this home
   9  the home is damaged
  10  refused: by the pool, by another member, by one's role, or by the person asked
-130  interrupted (128 plus the signal's number)`
+130  interrupted (128 plus the signal's number)
+shoal run exits with its program's code, and with 125 when shoal could not run it.`
 
 // exitCode is the one place where errors become exit codes.
 func exitCode(err error) int {
 	var sig interrupted
 	var quiet silent
+	var own *coded
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &own):
+		return own.code
 	case errors.As(err, &quiet):
 		return quiet.code
 	case errors.As(err, &sig):

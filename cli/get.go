@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -23,8 +24,8 @@ func newGet(a *app) *cobra.Command {
 	var choice getChoice
 	var until seedFlags
 	cmd := &cobra.Command{
-		Use:   "get LINK",
-		Short: "Fetch what a link or a CID names",
+		Use:   "get LINK|/PATH",
+		Short: "Fetch what a link, a CID or a path in the pool names",
 		Long: "Fetches a file or folder from everyone who has it, verifies every byte, and prints\n" +
 			"where it is. Put a link into quotes: it holds ? and &. It is saved under the name in\n" +
 			"the link, in the current folder, unless -o says otherwise; a destination that ends\n" +
@@ -36,10 +37,15 @@ func newGet(a *app) *cobra.Command {
 			"any depth, one with / the whole path; ** stands for any number of folders.\n\n" +
 			"With --seed-ratio or --seed-time, get goes on to seed until one of them is reached or\n" +
 			"ctrl-C; a running peer does it in the background. With --car, or -o FILE.car, all of it\n" +
-			"is written into one CAR file (CARv1), always the same for the same link.",
+			"is written into one CAR file (CARv1), always the same for the same link.\n\n" +
+			"A path that begins with / is one of the pool's files: the running peer copies it here from\n" +
+			"whoever has it. Files that are here already with the same size and time are left alone.",
 		Example: "  shoal get 'shoal:bafy…?n=photos'\n  shoal get bafy… -o photos --timeout 10m",
 		Args:    argsRange(1, 1, "link"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if isPoolPath(args[0]) {
+				return a.getPoolFile(cmd, args[0], output, force)
+			}
 			req, err := getRequest(args[0], output)
 			if err != nil {
 				return err
@@ -73,6 +79,37 @@ func newGet(a *app) *cobra.Command {
 	choice.add(cmd.Flags())
 	until.add(cmd.Flags())
 	return cmd
+}
+
+// getPoolFile copies a path of the pool to this machine.
+func (a *app) getPoolFile(cmd *cobra.Command, from, output string, force bool) error {
+	for _, f := range []string{"only", "sequential", "car", "seed-ratio", "seed-time"} {
+		if cmd.Flags().Changed(f) {
+			return usagef("", "--%s is for links; %s is a path in the pool", f, clean(from))
+		}
+	}
+	name := path.Base(from)
+	if name == "/" {
+		name = "pool"
+	}
+	dest, err := destination(output, name)
+	if err != nil {
+		return err
+	}
+	return a.withPeer(cmd.Context(), func(c *client.Client) error {
+		v := a.newView(name)
+		out, err := c.FileGet(cmd.Context(), client.FileGetRequest{Path: from, Dest: dest, Force: force}, v.update)
+		v.end()
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return a.printJSON(out)
+		}
+		a.notef("%s", transferText(out))
+		_, err = fmt.Fprintln(a.out, out.Path)
+		return err
+	})
 }
 
 // getRequest checks link and destination before anything is started for them.

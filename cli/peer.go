@@ -30,12 +30,18 @@ type peerFlags struct {
 	api       string
 	up, down  bytesFlag
 
-	anchor                bool
-	lendCores             int
-	lendMemory, lendSpace bytesFlag
+	anchor            bool
+	lendCores         int
+	lendMemory, store bytesFlag
+	owner, site       string
+	patience          time.Duration
+	when              string
+	allowExec         bool
+	allowDrill        bool
+	labels            []string
 }
 
-var peerFlagNames = []string{"name", "listen", "lan", "bootstrap", "upnp", "api", "up", "down", "anchor", "lend-cores", "lend-memory", "lend-space"}
+var peerFlagNames = []string{"name", "listen", "lan", "bootstrap", "upnp", "api", "up", "down", "anchor", "lend-cores", "lend-memory", "store", "owner", "site", "patience", "when", "allow-exec", "allow-drill", "labels"}
 
 func (p *peerFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&p.name, "name", "", "the peer's name (default the host's)")
@@ -49,15 +55,23 @@ func (p *peerFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&p.anchor, "anchor", false, "mark this peer as always on")
 	f.IntVar(&p.lendCores, "lend-cores", 0, "processor cores to lend the pool; -1 is none (default all)")
 	f.Var(&p.lendMemory, "lend-memory", "memory to lend the pool, as 4GiB; -1 is none (default half of it)")
-	f.Var(&p.lendSpace, "lend-space", "disk to lend the pool, as 100GiB; -1 is none (default half of what is free)")
+	f.Var(&p.store, "store", "disk that the pool's files may take here at most, as 100GiB; -1 is none (default half of what is free)")
+	f.StringVar(&p.owner, "owner", "", "whose machine this is: copies of a file go to different owners first")
+	f.StringVar(&p.site, "site", "", "where this machine stands: copies go to different sites next")
+	f.StringVar(&p.when, "when", "", "when to lend cores: always, mains (not on battery) or idle (while nobody uses the machine) (default always)")
+	f.BoolVar(&p.allowExec, "allow-exec", false, "let members run native commands here, in a folder of their own, confined as far as this system can")
+	f.BoolVar(&p.allowDrill, "allow-drill", false, "let members have this peer drop out of the pool for up to 5 minutes, to see what holds (shoal drill)")
+	f.StringSliceVar(&p.labels, "labels", nil, "what jobs can ask for with --needs, as gpu=nvidia; os= and arch= are there by themselves")
+	f.DurationVar(&p.patience, "patience", 0, "how long a member may be away before its copies are made anew elsewhere (default 72h)")
 }
 
 func (p *peerFlags) config(a *app) node.Config {
 	return node.Config{
 		Home: a.home, Name: p.name, Listen: p.listen, LAN: p.lan, Bootstrap: p.bootstrap, UPnP: p.upnp,
 		API: api.Network(p.api), Version: version(), Up: int64(p.up), Down: int64(p.down),
-		Lend: node.Lend{Cores: p.lendCores, Memory: int64(p.lendMemory), Space: int64(p.lendSpace), Anchor: p.anchor},
-		Log:  newWarnings(a.err),
+		Lend:     node.Lend{Cores: p.lendCores, Memory: int64(p.lendMemory), Space: int64(p.store), Anchor: p.anchor, Owner: p.owner, Site: p.site, When: p.when, AllowExec: p.allowExec, AllowDrill: p.allowDrill, Labels: p.labels},
+		Patience: p.patience,
+		Log:      newWarnings(a.err),
 	}
 }
 

@@ -112,7 +112,7 @@ func TestTopModel(t *testing.T) {
 	defer c.Close()
 	m := topModel{ctx: t.Context(), client: c}
 	var next tea.Model = m
-	next, _ = next.Update(tea.WindowSizeMsg{Width: 60, Height: 8})
+	next, _ = next.Update(tea.WindowSizeMsg{Width: 60, Height: 9})
 	next, again := next.Update(m.Init()())
 	if again == nil {
 		t.Error("it does not look again")
@@ -122,7 +122,7 @@ func TestTopModel(t *testing.T) {
 		t.Errorf("the view is\n%s", text)
 	}
 	for i, line := range strings.Split(text, "\n") {
-		if len([]rune(line)) > 60 || i >= 8 {
+		if len([]rune(line)) > 60 || i >= 9 {
 			t.Errorf("line %d does not fit: %q", i, line)
 		}
 	}

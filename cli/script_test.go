@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
-	"os/exec"
+	osexec "os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -21,6 +21,7 @@ import (
 
 	"github.com/shoal-os/shoal/node"
 	"github.com/shoal-os/shoal/node/api/client"
+	"github.com/shoal-os/shoal/tasks/exec"
 )
 
 const (
@@ -30,6 +31,7 @@ const (
 
 // TestMain lets the test binary be the program that the scripts run.
 func TestMain(m *testing.M) {
+	exec.Child() // peers of the scripts start it again to run guests
 	testscript.Main(m, map[string]func(){"shoal": func() { os.Exit(Main()) }})
 }
 
@@ -49,7 +51,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TERM", "xterm")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // a race-built program otherwise sleeps a second at its end
 			env.Defer(func() { stopPeers(t, env.WorkDir) })
-			return nil
+			return copyModule(env.WorkDir)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":      cmdExits,
@@ -66,6 +68,15 @@ func TestScripts(t *testing.T) {
 			"web":        cmdWeb,
 		},
 	})
+}
+
+// copyModule puts a small module where scripts find it.
+func copyModule(dir string) error {
+	data, err := os.ReadFile("../examples/wordcount/wordcount.wasm")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "wordcount.wasm"), data, 0o644)
 }
 
 // stopPeers ends every peer that a script left running in a home below dir.
@@ -122,7 +133,7 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 
 // exitOf runs a command and returns its exit code.
 func exitOf(ts *testscript.TestScript, args []string) int {
-	var exit *exec.ExitError
+	var exit *osexec.ExitError
 	err := ts.Exec(args[0], args[1:]...)
 	if errors.As(err, &exit) {
 		return exit.ExitCode()

@@ -53,7 +53,7 @@ func (a *app) applySettings(cmd *cobra.Command) error {
 	}
 	var failed error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if failed == nil && !a.given[f.Name] && isSetting(f.Name) {
+		if failed == nil && !a.given[f.Name] && isSetting(f) {
 			failed = a.complete(f, file)
 		}
 	})
@@ -88,7 +88,9 @@ func setFlag(f *pflag.Flag, value, where string) error {
 }
 
 // isSetting excludes the flags that make no sense as a standing setting.
-func isSetting(flag string) bool { return flag != "home" && flag != "help" }
+func isSetting(f *pflag.Flag) bool {
+	return f.Name != "home" && f.Name != "help" && f.Annotations[ownKey] == nil
+}
 
 func envName(flag string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
@@ -99,7 +101,7 @@ func envName(flag string) string {
 func flagNames(root *cobra.Command) []string {
 	var names []string
 	add := func(f *pflag.Flag) {
-		if isSetting(f.Name) && !slices.Contains(names, f.Name) {
+		if isSetting(f) && !slices.Contains(names, f.Name) {
 			names = append(names, f.Name)
 		}
 	}

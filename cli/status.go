@@ -27,7 +27,11 @@ func newStatus(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printStatus(s, pool)
+			worker, err := c.Worker(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.printStatus(s, pool, worker)
 		},
 	}
 }
@@ -35,12 +39,13 @@ func newStatus(a *app) *cobra.Command {
 // statusShape is status as JSON: the peer, and its pool beside it.
 type statusShape struct {
 	client.Status
-	Pool client.Pool `json:"pool"`
+	Pool   client.Pool   `json:"pool"`
+	Worker client.Worker `json:"worker"`
 }
 
-func (a *app) printStatus(s client.Status, pool client.Pool) error {
+func (a *app) printStatus(s client.Status, pool client.Pool, worker client.Worker) error {
 	if a.json {
-		return a.printJSON(statusShape{s, pool})
+		return a.printJSON(statusShape{s, pool, worker})
 	}
 	lan := "on"
 	if !s.LAN {
@@ -61,6 +66,7 @@ func (a *app) printStatus(s client.Status, pool client.Pool) error {
 		[]string{"fetching", fmt.Sprint(s.Fetching)},
 	)
 	rows = append(rows, poolRows(pool)...)
+	rows = append(rows, []string{"tasks", fmt.Sprintf("%s; steward of %s, leading %d", lendText(worker), plural(worker.Stewards, "job"), worker.Leads)})
 	var peers []string
 	for _, p := range s.Peers {
 		for _, path := range p.Paths {

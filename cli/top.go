@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +49,8 @@ func newTop(a *app) *cobra.Command {
 type topData struct {
 	Status client.Status `json:"status"`
 	Pool   client.Pool   `json:"pool"`
+	Worker client.Worker `json:"worker"`
+	Jobs   []client.Job  `json:"jobs"`
 
 	taken  time.Time
 	upload float64 // bytes a second since the look before
@@ -59,7 +62,14 @@ func readTop(ctx context.Context, c *client.Client) (topData, error) {
 	if t.Status, err = c.Status(ctx); err != nil {
 		return t, err
 	}
-	t.Pool, err = c.Pool(ctx)
+	if t.Pool, err = c.Pool(ctx); err != nil {
+		return t, err
+	}
+	if t.Worker, err = c.Worker(ctx); err != nil {
+		return t, err
+	}
+	jobs, err := c.Jobs(ctx, false)
+	t.Jobs = slices.DeleteFunc(jobs, client.Job.Over)
 	return t, err
 }
 
@@ -83,8 +93,12 @@ func (t topData) text(now time.Time) string {
 	if t.upload >= 0 {
 		fmt.Fprintf(&b, " (%s)", rateText(t.upload))
 	}
-	b.WriteString("\n\n")
+	fmt.Fprintf(&b, "\ntasks: %s %s\n\n", clean(s.Name), lendText(t.Worker))
 	_ = table(&b, memberRows(p, now)) // a strings.Builder never fails
+	if len(t.Jobs) > 0 {
+		b.WriteString("\n")
+		_ = table(&b, jobRows(t.Jobs, now))
+	}
 	return b.String()
 }
 

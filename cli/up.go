@@ -8,6 +8,7 @@ import (
 	"github.com/shoal-os/shoal/node"
 	"github.com/shoal-os/shoal/node/api/client"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func newUp(a *app) *cobra.Command {
@@ -30,6 +31,12 @@ func newUp(a *app) *cobra.Command {
 		},
 	}
 	flags.add(cmd.Flags())
+	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "cores" { // what people try first; as a setting it has its own name, since a job has cores too
+			name = "lend-cores"
+		}
+		return pflag.NormalizedName(name)
+	})
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "run in the background")
 	return cmd
 }

@@ -5,6 +5,10 @@ import (
 	"os"
 
 	"github.com/shoal-os/shoal/cli"
+	"github.com/shoal-os/shoal/tasks/exec"
 )
 
-func main() { os.Exit(cli.Main()) }
+func main() {
+	exec.Child() // does not return in a process that a peer started to run a guest
+	os.Exit(cli.Main())
+}
