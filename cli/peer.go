@@ -29,6 +29,7 @@ type peerFlags struct {
 	upnp      bool
 	api       string
 	up, down  bytesFlag
+	sealAll   bool
 
 	anchor            bool
 	lendCores         int
@@ -41,7 +42,7 @@ type peerFlags struct {
 	labels            []string
 }
 
-var peerFlagNames = []string{"name", "listen", "lan", "bootstrap", "upnp", "api", "up", "down", "anchor", "lend-cores", "lend-memory", "store", "owner", "site", "patience", "when", "allow-exec", "allow-drill", "labels"}
+var peerFlagNames = []string{"name", "listen", "lan", "bootstrap", "upnp", "api", "up", "down", "seal-all", "anchor", "lend-cores", "lend-memory", "store", "owner", "site", "patience", "when", "allow-exec", "allow-drill", "labels"}
 
 func (p *peerFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&p.name, "name", "", "the peer's name (default the host's)")
@@ -52,6 +53,7 @@ func (p *peerFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&p.api, "api", "", "how commands reach the peer: unix or tcp (default unix, on Windows tcp)")
 	f.Var(&p.up, "up", "upload at most this much a second, as 2MiB, beyond the local network (default no limit)")
 	f.Var(&p.down, "down", "download at most this much a second, as 10MiB, beyond the local network (default no limit)")
+	f.BoolVar(&p.sealAll, "seal-all", false, "encrypt what goes between two peers of one machine, too")
 	f.BoolVar(&p.anchor, "anchor", false, "mark this peer as always on")
 	f.IntVar(&p.lendCores, "lend-cores", 0, "processor cores to lend the pool; -1 is none (default all)")
 	f.Var(&p.lendMemory, "lend-memory", "memory to lend the pool, as 4GiB; -1 is none (default half of it)")
@@ -68,7 +70,7 @@ func (p *peerFlags) add(f *pflag.FlagSet) {
 func (p *peerFlags) config(a *app) node.Config {
 	return node.Config{
 		Home: a.home, Name: p.name, Listen: p.listen, LAN: p.lan, Bootstrap: p.bootstrap, UPnP: p.upnp,
-		API: api.Network(p.api), Version: version(), Up: int64(p.up), Down: int64(p.down),
+		API: api.Network(p.api), Version: version(), Up: int64(p.up), Down: int64(p.down), SealAll: p.sealAll,
 		Lend:     node.Lend{Cores: p.lendCores, Memory: int64(p.lendMemory), Space: int64(p.store), Anchor: p.anchor, Owner: p.owner, Site: p.site, When: p.when, AllowExec: p.allowExec, AllowDrill: p.allowDrill, Labels: p.labels},
 		Patience: p.patience,
 		Log:      newWarnings(a.err),

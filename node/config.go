@@ -42,6 +42,8 @@ type Config struct {
 	// Up and Down bound the file bytes a second served and fetched, those to and
 	// from this machine and its local network exempt. 0 or less is no bound.
 	Up, Down int64
+	// SealAll has the bytes of files encrypted between peers of one machine, too, where the kernel alone handles them.
+	SealAll bool
 	// Offline keeps the peer to itself, for work on its home: it listens on
 	// loopback, looks for nobody and forgets nobody, and its API is listed
 	// nowhere, so that no command takes it for a peer that serves. Listen,

@@ -26,7 +26,7 @@ const storeDir = "store"
 func (n *Node) openStorage() (*storage.Storage, error) {
 	s, err := storage.Open(storage.Config{
 		Dir: filepath.Join(n.cfg.Home, storeDir), Host: n.host, Finder: n.dht, Log: n.cfg.Log, Preferred: n.preferred,
-		Up: n.cfg.Up, Down: n.cfg.Down, Pieces: n.pieces, Member: n.preferred,
+		Up: n.cfg.Up, Down: n.cfg.Down, SealAll: n.cfg.SealAll, Pieces: n.pieces, Member: n.preferred,
 	})
 	if err != nil {
 		return nil, openError(err)

@@ -47,6 +47,8 @@ type Config struct {
 	Log    *slog.Logger  // nil: nothing is logged
 	// Up and Down bound bytes a second, LAN and this machine exempt. 0: no bound.
 	Up, Down int64
+	// SealAll is exchange.Config's.
+	SealAll bool
 	// Preferred says which peers are served before others; nil: nobody.
 	Preferred func(peer.ID) bool
 	// Cache is where bytes of opened roots go, and CacheMax how many are kept of
@@ -102,7 +104,7 @@ func Open(cfg Config) (*Storage, error) {
 		s.log.Warn("a record of the store is damaged and was left alone", "record", name, "err", err)
 	}
 	swarmCfg := exchange.Config{
-		Host: cfg.Host, Store: store, Log: s.log, Up: cfg.Up, Down: cfg.Down, Preferred: cfg.Preferred, Member: cfg.Member,
+		Host: cfg.Host, Store: store, Log: s.log, Up: cfg.Up, Down: cfg.Down, SealAll: cfg.SealAll, Preferred: cfg.Preferred, Member: cfg.Member,
 	}
 	if cfg.Pieces != nil {
 		if s.pieces, err = openPieces(s); err != nil {

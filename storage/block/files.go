@@ -106,6 +106,50 @@ func (x *Reader) ReadLeaf(i int, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
+// Section is where the bytes of a leaf lie, until its Reader reads anything else.
+type Section struct {
+	x            *Reader
+	entry        int32
+	Offset, Size int64 // in its file, in bytes
+}
+
+// Section finds leaf i, for CopyTo. Its errors are those of ReadLeaf.
+func (x *Reader) Section(i int) (Section, error) {
+	if !x.r.Has(i) || x.tree.Leaves[i].Size <= 0 {
+		return Section{}, fmt.Errorf("block: leaf %d: %w", i, ErrNotFound)
+	}
+	leaf := &x.tree.Leaves[i]
+	if err := x.open(leaf.Entry); err != nil {
+		return Section{}, err
+	}
+	return Section{x, leaf.Entry, leaf.Offset, int64(leaf.Size)}, x.unchanged(leaf.Entry)
+}
+
+// CopyTo has w read the leaf from its file, which a TCP connection does without the bytes coming by this process. The last byte
+// is written when it is known that the file has not changed meanwhile; an error before may leave w with some of the leaf.
+func (s Section) CopyTo(w interface {
+	io.Writer
+	io.ReaderFrom
+}) error {
+	f := s.x.file
+	if _, err := f.Seek(s.Offset, io.SeekStart); err != nil {
+		return s.x.changed(s.entry, err)
+	}
+	n, err := w.ReadFrom(io.LimitReader(f, s.Size-1))
+	if err != nil {
+		return fmt.Errorf("block: copy a leaf: %w", err)
+	}
+	var last [1]byte
+	if _, err := f.ReadAt(last[:], s.Offset+s.Size-1); err != nil || n < s.Size-1 {
+		return s.x.changed(s.entry, errors.Join(err, io.EOF))
+	}
+	if err := s.x.unchanged(s.entry); err != nil {
+		return err
+	}
+	_, err = w.Write(last[:])
+	return err
+}
+
 func grow(b []byte, n int) []byte {
 	if cap(b)-len(b) >= n {
 		return b[:len(b)+n]

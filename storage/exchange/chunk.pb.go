@@ -26,8 +26,9 @@ const (
 // Hello opens a stream: one peer asks another to serve one root.
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Root          []byte                 `protobuf:"bytes,1,opt,name=root,proto3" json:"root,omitempty"`          // CID
-	Fetching      bool                   `protobuf:"varint,2,opt,name=fetching,proto3" json:"fetching,omitempty"` // the asker serves what it has of this root too
+	Root          []byte                 `protobuf:"bytes,1,opt,name=root,proto3" json:"root,omitempty"`                          // CID
+	Fetching      bool                   `protobuf:"varint,2,opt,name=fetching,proto3" json:"fetching,omitempty"`                 // the asker serves what it has of this root too
+	OpenLane      bool                   `protobuf:"varint,3,opt,name=open_lane,json=openLane,proto3" json:"open_lane,omitempty"` // it takes up an open lane, when both are on one machine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -72,6 +73,13 @@ func (x *Hello) GetRoot() []byte {
 func (x *Hello) GetFetching() bool {
 	if x != nil {
 		return x.Fetching
+	}
+	return false
+}
+
+func (x *Hello) GetOpenLane() bool {
+	if x != nil {
+		return x.OpenLane
 	}
 	return false
 }
@@ -289,6 +297,7 @@ type Lane struct {
 	Port          uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"` // TCP, at the address that the stream's connection leads to
 	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`      // sent in the clear as the first bytes: which lane it is
 	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`    // of AES-256-GCM, for this lane only
+	Open          bool                   `protobuf:"varint,4,opt,name=open,proto3" json:"open,omitempty"` // nothing is sealed: the server's first bytes are the key, and then its frames come
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -342,6 +351,13 @@ func (x *Lane) GetKey() []byte {
 		return x.Key
 	}
 	return nil
+}
+
+func (x *Lane) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
 }
 
 // Peers names others in the swarm.
@@ -445,10 +461,11 @@ var File_chunk_proto protoreflect.FileDescriptor
 
 const file_chunk_proto_rawDesc = "" +
 	"\n" +
-	"\vchunk.proto\x12\x0eshoal.chunk.v1\"7\n" +
+	"\vchunk.proto\x12\x0eshoal.chunk.v1\"T\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\fR\x04root\x12\x1a\n" +
-	"\bfetching\x18\x02 \x01(\bR\bfetching\"\xa5\x01\n" +
+	"\bfetching\x18\x02 \x01(\bR\bfetching\x12\x1b\n" +
+	"\topen_lane\x18\x03 \x01(\bR\bopenLane\"\xa5\x01\n" +
 	"\aWelcome\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\rR\x05error\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
@@ -463,11 +480,12 @@ const file_chunk_proto_rawDesc = "" +
 	"\x05first\x18\x01 \x01(\rR\x05first\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\rR\x05error\x12\x12\n" +
-	"\x04text\x18\x04 \x01(\tR\x04text\"<\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"P\n" +
 	"\x04Lane\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\rR\x04port\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12\x10\n" +
-	"\x03key\x18\x03 \x01(\fR\x03key\"g\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x12\x12\n" +
+	"\x04open\x18\x04 \x01(\bR\x04open\"g\n" +
 	"\x05Peers\x120\n" +
 	"\x05peers\x18\x01 \x03(\v2\x1a.shoal.chunk.v1.Peers.PeerR\x05peers\x1a,\n" +
 	"\x04Peer\x12\x0e\n" +

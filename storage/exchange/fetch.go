@@ -459,8 +459,13 @@ func (j *job) begin(root *block.Root) error {
 	return nil
 }
 
+// pairWait is how long a slab waits for a second one to be hashed with, which halves what both cost. While leaves come
+// more slowly than that, the processor has nothing better to do than to hash them one by one.
+const pairWait = time.Millisecond
+
 // startVerifiers starts the goroutines that hash and write.
 func (j *job) startVerifiers() error {
+	turn := make(chan struct{}, 1) // held while slabs are taken: two that take one each would have none to pair it with
 	for range max(2, runtime.GOMAXPROCS(0)) {
 		w, err := j.root.NewWriter()
 		if err != nil {
@@ -469,12 +474,22 @@ func (j *job) startVerifiers() error {
 		v := &verifier{root: j.root, tree: j.tree, w: w, same: j.same}
 		j.tasks.Go(func() {
 			defer w.Close()
+			timer := time.NewTimer(pairWait)
+			defer timer.Stop()
 			for {
 				select {
-				case s := <-j.work:
-					j.verify(v, s)
+				case turn <- struct{}{}:
 				case <-j.ctx.Done():
 					return
+				}
+				slabs := j.takeWork(timer)
+				<-turn
+				if len(slabs) == 0 {
+					return
+				}
+				v.compare(slabs...)
+				for _, s := range slabs {
+					j.keep(v, s)
 				}
 			}
 		})
@@ -482,17 +497,22 @@ func (j *job) startVerifiers() error {
 	return nil
 }
 
-// verify takes on a slab, and a second one if it waits: two are hashed in little more than the time of one.
-func (j *job) verify(v *verifier, s *slab) {
+// takeWork waits for a slab, and a little for a second one. None: the job has ended.
+func (j *job) takeWork(timer *time.Timer) []*slab {
+	var first *slab
+	select {
+	case first = <-j.work:
+	case <-j.ctx.Done():
+		return nil
+	}
+	timer.Reset(pairWait)
 	select {
 	case second := <-j.work:
-		v.compare(s, second)
-		j.keep(v, s)
-		j.keep(v, second)
-	default:
-		v.compare(s)
-		j.keep(v, s)
+		return []*slab{first, second}
+	case <-timer.C:
+	case <-j.ctx.Done():
 	}
+	return []*slab{first}
 }
 
 // keep has a compared slab written, and says what came of it.

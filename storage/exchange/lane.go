@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -22,6 +24,10 @@ import (
 //
 // Its address and key go over the session's stream, which is sealed and whose ends know each other. So a lane needs no
 // handshake of its own, and there is none without a stream: who may have the stream may have the lane, and it ends with it.
+//
+// Between two processes of one machine the lane is open: its bytes never leave the kernel, and whoever can read them there
+// can read the processes' memory too. Each end proves first that it is the one that the stream told of: the asker by the id,
+// the server by the key. Then a file's bytes go from the page cache to the socket, and no processor touches them.
 const (
 	laneMin    = 16 << 20        // bytes of a job for which a lane is worth its round trip
 	laneWait   = 5 * time.Second // for it to be taken up
@@ -44,6 +50,13 @@ func laneIP(a multiaddr.Multiaddr) net.IP {
 		return nil
 	}
 	return ip
+}
+
+// oneMachine reports whether a connection joins two processes of this machine. One that a forwarder brought here from elsewhere
+// may look so too; there the asker finds nobody at the lane's port, which is not forwarded.
+func oneMachine(st network.Stream) bool {
+	here, there := laneIP(st.Conn().LocalMultiaddr()), laneIP(st.Conn().RemoteMultiaddr())
+	return here != nil && there != nil && here.IsLoopback() && there.IsLoopback()
 }
 
 // offersLane reports whether this side would open a lane for the stream.
@@ -80,10 +93,7 @@ func (u *upload) openLane() error {
 	offer := &Lane{Port: uint32(l.Addr().(*net.TCPAddr).Port), Id: make([]byte, laneID), Key: make([]byte, laneKey)}
 	rand.Read(offer.Id)
 	rand.Read(offer.Key)
-	s, err := newSealing(offer.Key)
-	if err != nil {
-		return err
-	}
+	offer.Open = u.openLanes && oneMachine(u.st)
 	u.mu.Lock()
 	u.laneOffer = offer
 	u.signal()
@@ -97,7 +107,12 @@ func (u *upload) openLane() error {
 			_ = conn.Close()
 			continue
 		}
-		u.takeLane(&laneWriter{conn, s})
+		w, err := newLaneWriter(conn, offer)
+		if err != nil {
+			_ = conn.Close()
+			return err
+		}
+		u.takeLane(w)
 		return nil
 	}
 	return errors.New("exchange: lane: others knock")
@@ -175,7 +190,7 @@ func (s *session) readLane(n int) error {
 	if err := readMessage(s.br, n, &m); err != nil {
 		return err
 	}
-	if !s.laneAsked.Swap(false) || m.Port == 0 || m.Port > 1<<16-1 || len(m.Id) != laneID || len(m.Key) != laneKey {
+	if !s.laneAsked.Swap(false) || m.Open && !s.takesOpen() || m.Port == 0 || m.Port > 1<<16-1 || len(m.Id) != laneID || len(m.Key) != laneKey {
 		return wire.Errorf(wire.Malformed, "a lane that nobody asked for, or none")
 	}
 	s.job.tasks.Go(func() {
@@ -186,6 +201,9 @@ func (s *session) readLane(n int) error {
 	return nil
 }
 
+// takesOpen reports whether this side takes up a lane that is not sealed.
+func (s *session) takesOpen() bool { return !s.job.swarm.cfg.SealAll && oneMachine(s.st) }
+
 func (s *session) dialLane(m *Lane) error {
 	to := &net.TCPAddr{IP: laneIP(s.st.Conn().RemoteMultiaddr()), Port: int(m.Port)}
 	ctx, cancel := context.WithTimeout(s.job.ctx, laneWait)
@@ -194,7 +212,7 @@ func (s *session) dialLane(m *Lane) error {
 	if err != nil {
 		return err
 	}
-	r, err := newLaneReader(conn, m.Key)
+	r, err := newLaneReader(conn, m)
 	if err != nil {
 		_ = conn.Close()
 		return err
@@ -238,4 +256,41 @@ func (s *session) closeLane() {
 	if s.laneConn != nil {
 		_ = s.laneConn.Close()
 	}
+}
+
+// passMin is the size of a leaf, in bytes, from which on it is worth two system calls more to have the kernel pass it on.
+const passMin = 64 << 10
+
+// passes reports whether a leaf goes from its file to the lane without coming by here: on an open lane, if it is large, and
+// need not be looked at on the way.
+func (u *upload) passes(i int) bool {
+	return u.lane != nil && u.lane.open != nil && !u.private && u.reader.Tree().Leaves[i].Size >= passMin
+}
+
+// passLeaf sends what is in buf, and then a leaf. From its header on a failure ends the session: its last byte is kept back
+// until it is known that the file is still what was shared, so that nobody gets a leaf that is not.
+func (u *upload) passLeaf(buf []byte, i int) ([]byte, error) {
+	s, err := u.reader.Section(i)
+	if err != nil {
+		return u.appendGone(buf, i, err), nil
+	}
+	if err := u.swarm.up.limit.wait(u.swarm.ctx, int(s.Size), u.local); err != nil {
+		return nil, wire.Errorf(wire.Closing, "shutting down")
+	}
+	buf = appendHeader(buf, frameLeaf, 4+int(s.Size))
+	if err := u.send(binary.BigEndian.AppendUint32(buf, uint32(i))); err != nil {
+		return nil, err
+	}
+	if err := s.CopyTo(u.lane.open); err != nil {
+		return nil, fmt.Errorf("exchange: leaf %d: %w", i, err)
+	}
+	u.gave(int(s.Size))
+	return buf[:0], nil
+}
+
+// gave accounts for bytes of leaves that were sent.
+func (u *upload) gave(n int) {
+	u.root.Uploaded.Add(int64(n))
+	u.swarm.up.gave(u.peer, n)
+	u.gaveAt.Store(time.Now().UnixNano())
 }

@@ -23,7 +23,14 @@ func laneSample(t testing.TB) *sample {
 
 // TestLane: what is large goes by a lane, what is small does not.
 func TestLane(t *testing.T) {
-	a, b := newNode(t), newNode(t)
+	t.Run("open", func(t *testing.T) { testLane(t) })
+	t.Run("sealed", func(t *testing.T) { testLane(t, sealAll) })
+}
+
+func sealAll(c *Config) { c.SealAll = true }
+
+func testLane(t *testing.T, change ...func(*Config)) {
+	a, b := newNode(t, change...), newNode(t, change...)
 	for name, s := range map[string]*sample{"large": laneSample(t), "small": makeSample(t, map[string][]byte{"": noise(8, 3<<20)})} {
 		s.share(t, a.store)
 		before := a.lanes.Load()
@@ -44,7 +51,7 @@ func TestLane(t *testing.T) {
 		if i == 10 {
 			t.Fatal("no lane was taken up")
 		}
-		c := newNode(t)
+		c := newNode(t, change...)
 		s := laneSample(t)
 		if _, _, err := c.get(testContext(t), t, s, 20*time.Second, infoOf(a.host)); err != nil {
 			t.Fatal(err)
@@ -71,14 +78,15 @@ func laneServer(t *testing.T, s *sample, serve func(l *liar, n int) error) Host 
 // TestLaneThatFails: whatever becomes of a lane, the file arrives, and nobody is taken for a liar.
 func TestLaneThatFails(t *testing.T) {
 	s := laneSample(t)
-	// open has the client take up a lane, and goes over to it.
-	open := func(l *liar) (*laneWriter, error) {
+	// take has the client take up a lane, and goes over to it.
+	take := func(l *liar, m *Lane) (*laneWriter, error) {
 		tcp, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
 		defer tcp.Close()
-		if err := l.message(frameLane, &Lane{Port: uint32(tcp.Addr().(*net.TCPAddr).Port), Id: make([]byte, laneID), Key: testKey}); err != nil {
+		m.Port, m.Id, m.Key = uint32(tcp.Addr().(*net.TCPAddr).Port), make([]byte, laneID), testKey
+		if err := l.message(frameLane, m); err != nil {
 			return nil, err
 		}
 		conn, err := tcp.Accept()
@@ -89,8 +97,9 @@ func TestLaneThatFails(t *testing.T) {
 			return nil, errors.New("it does not knock")
 		}
 		sealing, err := newSealing(testKey)
-		return &laneWriter{conn, sealing}, errors.Join(err, l.send(frameSwitch, nil))
+		return &laneWriter{conn: conn, sealing: sealing}, errors.Join(err, l.send(frameSwitch, nil))
 	}
+	open := func(l *liar) (*laneWriter, error) { return take(l, &Lane{}) }
 	for name, lane := range map[string]func(l *liar) error{
 		"nobody listens": func(l *liar) error {
 			tcp, err := net.Listen("tcp", "127.0.0.1:0")
@@ -121,6 +130,22 @@ func TestLaneThatFails(t *testing.T) {
 			if err == nil {
 				_, err = w.conn.Write(appendFrame(nil, frameLeaf, append([]byte{0, 0, 0, 0}, l.s.leaves[0]...)))
 				_, _ = io.Copy(io.Discard, w.conn)
+			}
+			return errors.Join(err, errStop)
+		},
+		"is open and does not show its key": func(l *liar) error {
+			w, err := take(l, &Lane{Open: true})
+			if err == nil {
+				_, err = w.conn.Write(append(make([]byte, laneKey), appendFrame(nil, frameLeaf, append([]byte{0, 0, 0, 0}, l.s.leaves[0]...))...))
+				_, _ = io.Copy(io.Discard, w.conn)
+			}
+			return errors.Join(err, errStop)
+		},
+		"is open and breaks in a leaf": func(l *liar) error {
+			w, err := take(l, &Lane{Open: true})
+			if err == nil {
+				_, err = w.conn.Write(append(bytes.Clone(testKey), appendFrame(nil, frameLeaf, append([]byte{0, 0, 0, 0}, l.s.leaves[0]...))[:1000]...))
+				err = errors.Join(err, w.conn.Close())
 			}
 			return errors.Join(err, errStop)
 		},
@@ -226,7 +251,7 @@ func TestLaneIsForOneWhoKnows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	lane, err := newLaneReader(conn, m.Key)
+	lane, err := newLaneReader(conn, m)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package exchange
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,15 +59,32 @@ func (s *sealing) nonce(n int) (nonce [12]byte, err error) {
 	return nonce, nil
 }
 
-// laneWriter seals what is written to a connection. It is for one goroutine.
+// laneWriter seals what is written to a connection, unless the lane is open. It is for one goroutine.
 type laneWriter struct {
 	conn net.Conn
+	open *net.TCPConn // conn, if nothing is sealed
 	sealing
+}
+
+// newLaneWriter begins a lane for whoever has said its id.
+func newLaneWriter(conn *net.TCPConn, m *Lane) (w *laneWriter, err error) {
+	w = &laneWriter{conn: conn}
+	if !m.Open {
+		w.sealing, err = newSealing(m.Key)
+		return w, err
+	}
+	w.open = conn
+	_ = conn.SetWriteDeadline(time.Now().Add(writeWait))
+	_, err = conn.Write(m.Key)
+	return w, err
 }
 
 // Write sends p whole: what does not fill a record comes first, so that a leaf, which follows its short header, is sealed
 // in full records, which the other side opens to where they belong.
 func (w *laneWriter) Write(p []byte) (n int, err error) {
+	if w.open != nil {
+		return w.conn.Write(p)
+	}
 	buf := sealBuffers.Get().(*[]byte)
 	defer sealBuffers.Put(buf)
 	out := (*buf)[:0]
@@ -91,6 +109,9 @@ func (w *laneWriter) Write(p []byte) (n int, err error) {
 
 // end sends the record that says that no more follow, and closes the connection.
 func (w *laneWriter) end() error {
+	if w.open != nil {
+		return w.conn.Close()
+	}
 	_ = w.conn.SetWriteDeadline(time.Now().Add(writeWait))
 	out, err := w.seal(nil, nil)
 	if err == nil {
@@ -116,9 +137,34 @@ type laneReader struct {
 	plain  []byte // opened, and not read yet
 }
 
-func newLaneReader(conn io.Reader, key []byte) (*laneReader, error) {
-	s, err := newSealing(key)
+// newLaneReader reads what comes on a lane.
+func newLaneReader(conn io.Reader, m *Lane) (io.Reader, error) {
+	if m.Open {
+		return &openReader{conn: conn, key: m.Key}, nil
+	}
+	s, err := newSealing(m.Key)
 	return &laneReader{conn: conn, sealing: s}, err
+}
+
+// openReader reads an open lane. An end on it is always an error: it says no end, and a server that was killed says the same.
+type openReader struct {
+	conn io.Reader
+	key  []byte // that the server has not shown yet
+}
+
+func (r *openReader) Read(p []byte) (int, error) {
+	if r.key != nil {
+		got := make([]byte, len(r.key))
+		if _, err := io.ReadFull(r.conn, got); err != nil {
+			return 0, cutShort(err)
+		}
+		if subtle.ConstantTimeCompare(got, r.key) == 0 {
+			return 0, errLane
+		}
+		r.key = nil
+	}
+	n, err := r.conn.Read(p)
+	return n, cutShort(err)
 }
 
 // Read opens the next record straight into p if that holds it.

@@ -23,7 +23,7 @@ func sealed(t testing.TB, parts ...[]byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &laneWriter{a, s}
+	w := &laneWriter{conn: a, sealing: s}
 	for _, p := range parts {
 		if n, err := w.Write(p); err != nil || n != len(p) {
 			t.Fatal(n, err)
@@ -37,7 +37,7 @@ func sealed(t testing.TB, parts ...[]byte) []byte {
 
 func opened(t testing.TB, sealed []byte, atATime int) ([]byte, error) {
 	t.Helper()
-	r, err := newLaneReader(bytes.NewReader(sealed), testKey)
+	r, err := newLaneReader(bytes.NewReader(sealed), &Lane{Key: testKey})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestSealing(t *testing.T) {
 		t.Error("it is not sealed")
 	}
 	// A leaf's bytes begin a record of their own, so that they are opened straight into their place.
-	r, _ := newLaneReader(bytes.NewReader(sealed(t, noise(4, 1<<20+leafHeader))), testKey)
+	r, _ := newLaneReader(bytes.NewReader(sealed(t, noise(4, 1<<20+leafHeader))), &Lane{Key: testKey})
 	buf := make([]byte, 1<<20)
 	if n, err := r.Read(buf); n != leafHeader || err != nil {
 		t.Errorf("first %d, %v", n, err)

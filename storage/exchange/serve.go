@@ -55,6 +55,10 @@ type upload struct {
 	ctx    context.Context // ends with the upload
 	cancel context.CancelFunc
 	lane   *laneWriter // where the writer sends; nil: on the stream
+	// fetching: the other side serves what it has of the root, too.
+	fetching bool
+	// openLanes: the other side takes up open ones, and so does this one.
+	openLanes bool
 
 	gaveAt atomic.Int64 // when a leaf was last sent, in Unix nanoseconds
 
@@ -100,7 +104,7 @@ func (s *Swarm) serve(st network.Stream) {
 func (u *upload) run() error {
 	_ = u.st.SetDeadline(time.Now().Add(helloWait))
 	br := bufio.NewReaderSize(u.st, 4<<10)
-	fetching, err := u.greet(br)
+	err := u.greet(br)
 	if u.reader != nil {
 		defer u.reader.Close()
 	}
@@ -112,7 +116,7 @@ func (u *upload) run() error {
 		return wire.Errorf(wire.Busy, "too many streams")
 	}
 	defer u.swarm.up.remove(u)
-	if fetching {
+	if u.fetching {
 		u.introduce()
 	}
 	read := make(chan struct{})
@@ -131,34 +135,36 @@ func (u *upload) run() error {
 }
 
 // greet answers the Hello.
-func (u *upload) greet(br *bufio.Reader) (fetching bool, err error) {
+func (u *upload) greet(br *bufio.Reader) error {
 	var hello Hello
 	if err := wire.ReadMsg(br, &hello, helloMax); err != nil {
-		return false, err
+		return err
 	}
 	id, n, err := chunk.CIDFromBytes(hello.Root)
 	if err != nil || n != len(hello.Root) {
-		return false, u.refuse(wire.Malformed, "not a root this peer understands")
+		return u.refuse(wire.Malformed, "not a root this peer understands")
 	}
 	root, private, ok := u.swarm.find(id, u.peer)
 	if !ok {
-		return false, u.refuse(wire.NotFound, "not held here")
+		return u.refuse(wire.NotFound, "not held here")
 	}
 	if root.Suspect() {
-		return false, u.refuse(wire.Busy, "being read again after a crash")
+		return u.refuse(wire.Busy, "being read again after a crash")
 	}
 	if u.reader, err = root.NewReader(); err != nil {
 		u.swarm.log.Warn("a root cannot be read", "root", id, "err", err)
 		root.Problem("its record is damaged: share or get it again")
-		return false, u.refuse(wire.Internal, "cannot be read here")
+		return u.refuse(wire.Internal, "cannot be read here")
 	}
 	u.root, u.private, u.member = root, private, u.swarm.member(u.peer)
+	u.fetching = hello.Fetching
+	u.openLanes = hello.OpenLane && !u.swarm.cfg.SealAll
 	have, whole := root.Have()
 	w := &Welcome{Leaves: uint32(root.Leaves()), Whole: whole, Private: private, Lanes: u.offersLane()}
 	if !whole {
 		w.Have, u.told = have.Bytes(), have
 	}
-	return hello.Fetching, wire.WriteMsg(u.st, w, welcomeMax)
+	return wire.WriteMsg(u.st, w, welcomeMax)
 }
 
 // refuse tells why there is no service, and ends the stream.
@@ -264,9 +270,9 @@ func (u *upload) write() error {
 func (u *upload) writeOne() (sent, done bool, err error) {
 	bp := sendBuffers.Get().(*[]byte)
 	defer sendBuffers.Put(bp)
-	buf, done, err := u.next((*bp)[:0])
+	buf, passed, done, err := u.next((*bp)[:0])
 	if err != nil || len(buf) == 0 {
-		return false, done, err
+		return passed, done, err
 	}
 	err = u.send(buf)
 	*bp = buf[:0]
@@ -285,10 +291,10 @@ func (u *upload) send(buf []byte) error {
 }
 
 // next fills buf with what should be sent now: news first, then the tree, then
-// leaves as they were asked for. done says that nothing will follow.
-func (u *upload) next(buf []byte) (out []byte, done bool, err error) {
+// leaves as they were asked for. passed says that a leaf went to the lane already, done that nothing will follow.
+func (u *upload) next(buf []byte) (out []byte, passed, done bool, err error) {
 	if buf, err = u.appendLane(buf); err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
 	buf = u.appendNews(buf)
 	u.mu.Lock()
@@ -306,16 +312,20 @@ func (u *upload) next(buf []byte) (out []byte, done bool, err error) {
 	done = u.ended && len(u.queue) == 0 && !tree && u.trees == 0
 	u.mu.Unlock()
 	if err != nil {
-		return buf, false, err
+		return buf, false, false, err
 	}
 	if tree {
 		if err := u.sendTree(buf); err != nil {
-			return nil, false, err
+			return nil, false, false, err
 		}
-		return appendHeader(buf[:0], frameTreeEnd, 0), false, nil
+		return appendHeader(buf[:0], frameTreeEnd, 0), false, false, nil
+	}
+	if i, ok := u.pop(u.passes); ok {
+		buf, err = u.passLeaf(buf, i)
+		return buf, true, done, err
 	}
 	buf, err = u.appendLeaves(buf)
-	return buf, done, err
+	return buf, false, done, err
 }
 
 func (u *upload) sendTree(buf []byte) error {
@@ -341,7 +351,7 @@ func (u *upload) sendTree(buf []byte) error {
 func (u *upload) appendLeaves(buf []byte) ([]byte, error) {
 	start, sent := len(buf), 0
 	for len(buf) < sendBuffer/2 {
-		i, ok := u.pop()
+		i, ok := u.pop(func(i int) bool { return !u.passes(i) })
 		if !ok {
 			break
 		}
@@ -368,17 +378,15 @@ func (u *upload) appendLeaves(buf []byte) ([]byte, error) {
 	if err := u.swarm.up.limit.wait(u.swarm.ctx, len(buf)-start, u.local); err != nil {
 		return nil, wire.Errorf(wire.Closing, "shutting down")
 	}
-	u.root.Uploaded.Add(int64(sent))
-	u.swarm.up.gave(u.peer, sent)
-	u.gaveAt.Store(time.Now().UnixNano())
+	u.gave(sent)
 	return buf, nil
 }
 
-// pop takes the next leaf index off the queue.
-func (u *upload) pop() (int, bool) {
+// pop takes the next leaf index off the queue, if it is one that is wanted now.
+func (u *upload) pop(wanted func(i int) bool) (int, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.queue) == 0 {
+	if len(u.queue) == 0 || !wanted(u.queue[0].First) {
 		return 0, false
 	}
 	head := &u.queue[0]

@@ -53,7 +53,7 @@ type session struct {
 	lanes     bool        // it offers one
 	laneAsked atomic.Bool // and was asked for it, and has not answered
 	onLane    bool        // what it sends comes on the lane; of the reading goroutine
-	lane      *laneReader // guarded by mu
+	lane      io.Reader   // guarded by mu
 	laneConn  net.Conn    // guarded by mu
 
 	trees atomic.Int32  // how often it was asked for the tree and has not ended it
@@ -107,7 +107,7 @@ func (j *job) open(ctx context.Context, id sched.Peer, info peer.AddrInfo, tree 
 }
 
 func (s *session) greet(tree bool) error {
-	hello := &Hello{Root: s.job.spec.Root.Bytes(), Fetching: true}
+	hello := &Hello{Root: s.job.spec.Root.Bytes(), Fetching: true, OpenLane: s.takesOpen()}
 	if err := wire.WriteMsg(s.st, hello, helloMax); err != nil {
 		return fmt.Errorf("exchange: hello: %w", err)
 	}

@@ -62,6 +62,8 @@ type Config struct {
 	// Damaged is told of a private root with a leaf that is not what it should be,
 	// which was not served. nil: nobody is told.
 	Damaged func(chunk.CID)
+	// SealAll has lanes between processes of this machine sealed, too.
+	SealAll bool
 }
 
 // Swarm serves this peer's roots and fetches others. It is safe for concurrent

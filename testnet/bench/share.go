@@ -105,6 +105,12 @@ func (b *shareBench) fileCases() []testcase {
 			run: func(ctx context.Context) (sample, error) {
 				return b.getting(ctx, b.file, float64(b.size)/1e6, b.fileSum, fileSum)
 			}},
+		{name: "get-sealed", group: groupFile, what: "shoal get, encrypted as on a LAN", floor: "tcp",
+			run: func(ctx context.Context) (sample, error) {
+				b.shoal.sealAll = true
+				defer func() { b.shoal.sealAll = false }()
+				return b.getting(ctx, b.file, float64(b.size)/1e6, b.fileSum, fileSum)
+			}},
 	}
 }
 

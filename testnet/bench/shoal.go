@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -26,6 +27,7 @@ type peers struct {
 	homes   int
 	built   bool
 	profile string // folder; empty for none
+	sealAll bool   // they encrypt on this machine, too, as they do on a LAN
 }
 
 func newPeers(dir, profile string) *peers {
@@ -85,7 +87,7 @@ func (p *peers) command(ctx context.Context, at place, transports string, args .
 			cmd.Env = append(cmd.Env, e)
 		}
 	}
-	cmd.Env = append(cmd.Env, "SHOAL_HOME="+home, "SHOAL_LAN=false", "SHOAL_UPNP=false",
+	cmd.Env = append(cmd.Env, "SHOAL_SEAL_ALL="+strconv.FormatBool(p.sealAll), "SHOAL_HOME="+home, "SHOAL_LAN=false", "SHOAL_UPNP=false",
 		"SHOAL_LISTEN="+strings.Join(listenAddrs(at.addr, transports), ","))
 	return cmd, home, nil
 }

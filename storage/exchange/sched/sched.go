@@ -308,6 +308,7 @@ func (s *Scheduler) has(p *peer, r bitfield.Run) {
 		if p.have.Set(i) {
 			s.avail[i/s.cell]++
 			p.soon.keep(i)
+			s.yield(p, i)
 		}
 	}
 }

@@ -83,8 +83,38 @@ func (s *Scheduler) soon(p *peer, r bitfield.Run) {
 			continue
 		}
 		p.soon.young.Set(i)
+		if s.comesFirst(p, i) {
+			s.yield(p, i)
+		}
 		if s.spare != nil { // it is not made anew for every word
 			s.spare.Set(i)
 		}
 	}
+}
+
+// comesFirst reports whether a leaf that a fellow and we have both asked a seed for falls to him. He finds the same.
+func (s *Scheduler) comesFirst(p *peer, leaf int) bool {
+	cell := uint64(leaf / s.cell)
+	return mix(p.name, cell) > mix(s.cfg.Self, cell)
+}
+
+// yield takes a leaf back that a seed was asked for and has not begun to send, since a fellow has it, or will have it, and can
+// pass it on soon. What was asked for before anybody knew of the other is shared out so after all.
+func (s *Scheduler) yield(p *peer, leaf int) {
+	q := s.peer(s.first[leaf])
+	if q == nil || q.fellow || s.cfg.Sequential || s.twice[leaf] != 0 || s.here.Has(leaf) || len(q.queue) == 0 || int(q.queue[0]) == leaf {
+		return
+	}
+	if p.choked || p.snubbed || float64(p.out) > p.speed(s.now, windowMin)*spareTime.Seconds() {
+		return
+	}
+	q.take(leaf)
+	q.out -= s.cfg.Size(leaf)
+	q.ended(s.now)
+	s.cancel(q.id, leaf)
+	s.unhold(leaf, q.id)
+	if s.spare == nil {
+		s.spare, s.spareAt = bitfield.New(s.cfg.Leaves), s.now
+	}
+	s.spare.Set(leaf)
 }
