@@ -188,6 +188,9 @@ func (b *shareBench) getting(ctx context.Context, path string, amount float64, s
 		return sample{}, err
 	}
 	defer seeder.close()
+	if err := b.warm(); err != nil { // again: the import took as long as the host takes to have idle memory back
+		return sample{}, err
+	}
 	before := processCPU(seeder.pid())
 	g, err := b.shoal.get(ctx, here, bothTransports, seeder.link, out)
 	if err != nil {
