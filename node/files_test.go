@@ -149,6 +149,14 @@ func TestASleeperReturnsQuietly(t *testing.T) {
 	}
 	allSafe(t, nodes, 3)
 	sleeper := nodes[3]
+	// A put is acknowledged at two copies and safe at three, while those that placement chose may still be fetching theirs.
+	last, since := int64(-1), time.Now()
+	within(t, copiesWithin, "nothing has moved for two seconds", func() bool {
+		if sum := fetched(t, nodes); sum != last {
+			last, since = sum, time.Now()
+		}
+		return time.Since(since) > 2*time.Second
+	})
 	home := sleeper.cfg.Home
 	if err := sleeper.Close(); err != nil {
 		t.Fatal(err)
