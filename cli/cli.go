@@ -128,7 +128,7 @@ func newRoot(a *app) *cobra.Command {
 		remote(newRm(a)), remote(newRestore(a)), remote(newPurge(a)), remote(newPin(a)), remote(newUnpin(a)), remote(newWhatIf(a)), remote(newScrub(a)), remote(newGC(a)), newMount(a),
 		remote(newPeers(a)), remote(newDf(a)), remote(newTop(a)),
 		newRun(a), newMap(a), remote(newPs(a)), remote(newLogs(a)), remote(newWait(a)), remote(newResult(a)), remote(newKill(a)), remote(newWhy(a)), newMine(a),
-		remote(newDoctor(a)), newDrill(a), newTestnet(a), newTestnetEnemy(a), newVersion(a), newCompletion(a),
+		remote(newDoctor(a)), newDrill(a), newTestnet(a), newTestnetEnemy(a), newTestnetDisk(a), newVersion(a), newCompletion(a),
 	)
 	for _, c := range root.Commands() {
 		c.ValidArgsFunction = orNoFiles(c.ValidArgsFunction)

@@ -46,7 +46,7 @@ func (w *world) act(ctx context.Context, a script.Action) (note string, err erro
 	case "link":
 		return "", w.link(a)
 	case "disk":
-		return "", w.disk(ctx, a)
+		return "", w.setDisks(a, true)
 	case "wait":
 		return "", until(ctx, time.Now().Add(a.Hold))
 	case "expect":
@@ -93,8 +93,7 @@ func (w *world) undo(ctx context.Context, a script.Action) error {
 	case "partition", "link":
 		return w.heal()
 	case "disk":
-		a.Arg = "ok"
-		return w.disk(ctx, a)
+		return w.setDisks(a, false)
 	case "evil":
 		return w.each(a.Peers, 1, w.endEnemy)
 	}

@@ -37,8 +37,7 @@ type peer struct {
 	binary string
 
 	changing sync.Mutex // held by who starts or ends it, or changes its disk
-	mounted  bool       // its home is a disk of its own
-	noDisk   error      // why it is not
+	disk     disk
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
@@ -94,7 +93,9 @@ func (p *peer) start(ctx context.Context) error {
 	if err := os.MkdirAll(p.home, 0o700); err != nil {
 		return err
 	}
-	p.giveDisk()
+	if err := p.giveDisk(); err != nil {
+		return fmt.Errorf("a disk for %s: %w", p.name, err)
+	}
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ const (
 // settle undoes all faults and waits until the peers are what they were: promises are about what was kept, not about
 // what can be reached meanwhile.
 func (w *world) settle(ctx context.Context) {
-	w.logLine("settling: the network heals, sleepers wake, the dead come back")
+	w.logLine("settling: the network heals, sleepers wake, disks are well, the dead come back")
 	began := w.now()
 	_ = w.heal()
 	var back []int
@@ -34,6 +34,9 @@ func (w *world) settle(ctx context.Context) {
 			w.logLine("  %v", err)
 		}
 		_ = p.pause(false)
+		if err := p.endDisk(); err != nil {
+			w.logLine("  %v", err)
+		}
 		p.mu.Lock()
 		if p.started && p.cmd == nil && !p.left && len(p.crashes) == 0 {
 			back = append(back, i)

@@ -102,6 +102,18 @@ func (p Plan) Has(verb string) bool {
 	return false
 }
 
+// HasDisk reports whether a disk becomes that kind in the plan.
+func (p Plan) HasDisk(kind string) bool {
+	for _, s := range p.Stages {
+		for _, a := range s.Actions {
+			if a.Verb == "disk" && a.Arg == kind {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // planner is what is known of the peers while the plan is made.
 type planner struct {
 	seed  uint64

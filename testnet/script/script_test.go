@@ -26,6 +26,8 @@ partition site:home | rest for 20s
 link site:home site:work delay=80ms loss=1%
 clock p3 +2h
 disk p2 full for 5s
+disk p2 slow for 3s
+disk p2 ok
 evil liar on any
 map sums on p1 tasks=20 last=2s
 expect works sums on p2
@@ -201,6 +203,16 @@ func TestASeedFixesThePlan(t *testing.T) {
 }
 
 // TestChurnKillsAsManyAsItSays counts kills, and that only those who are up are killed.
+// TestAPlanKnowsItsDisks: those that steps of a block make, and not those whose time never comes.
+func TestAPlanKnowsItsDisks(t *testing.T) {
+	p := mustPlan(t, "peers 2\nstart all\nduring 10s short 5s\n  at 1s disk any slow for 3s\n  at 8s disk p1 full\nend\ndisk all ok", Options{Short: true})
+	for kind, want := range map[string]bool{"slow": true, "full": false, "ok": true} {
+		if p.HasDisk(kind) != want {
+			t.Errorf("%s disks: %v", kind, !want)
+		}
+	}
+}
+
 func TestChurnKillsAsManyAsItSays(t *testing.T) {
 	source := "peers 20\nstart all\nduring 5m\n churn 30% per 1m for 10s..20s\nend"
 	for seed := range uint64(20) {

@@ -52,7 +52,7 @@ var owners = []struct {
 	{"github.com/gofrs/flock", []string{"storage/block", "node"}},
 	{"golang.org/x/text/unicode/norm", []string{"storage/tree/..."}},
 	{"golang.org/x/net/webdav", []string{"storage/mount"}},
-	{"github.com/hanwen/go-fuse/v2", []string{"storage/mount"}},
+	{"github.com/hanwen/go-fuse/v2", []string{"storage/mount", "testnet"}}, // the testnet, for disks that are slow
 
 	{"github.com/tetratelabs/wazero", []string{"tasks/exec", "testnet/bench"}}, // the bench, as the floor of what a module can take
 
