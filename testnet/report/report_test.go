@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"errors"
 	"encoding/json"
 	"encoding/xml"
 	"flag"
@@ -59,6 +60,22 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	compare(t, "table.txt", b.Bytes())
+}
+
+// Where nobody counts what is sent, nobody is said to have sent nothing.
+func TestTableWithoutNetwork(t *testing.T) {
+	r := sample()
+	r.Tally.Sent = 0
+	for i := range r.Peers {
+		r.Peers[i].Sent = 0
+	}
+	var b, page bytes.Buffer
+	if err := errors.Join(r.WriteTable(&b), r.WriteHTML(&page)); err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(b.Bytes(), []byte(" 0 B")) || bytes.Contains(page.Bytes(), []byte(">0 B<")) {
+		t.Error(b.String())
+	}
 }
 
 func compare(t *testing.T, name string, got []byte) {

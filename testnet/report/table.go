@@ -46,7 +46,11 @@ func (r *Report) WriteTable(w io.Writer) error {
 				ends[l.End]++
 			}
 		}
-		fmt.Fprintf(tab, "%s\t%.1f s\t%d\t%s\t%s\t%.1f s\t%s\n", p.Name, up, starts, countsText(ends), Bytes(p.RSS), p.CPU, Bytes(p.Sent))
+		sent := "–" // nobody counts what is not on the emulated network
+		if t.Sent > 0 {
+			sent = Bytes(p.Sent)
+		}
+		fmt.Fprintf(tab, "%s\t%.1f s\t%d\t%s\t%s\t%.1f s\t%s\n", p.Name, up, starts, countsText(ends), Bytes(p.RSS), p.CPU, sent)
 	}
 	if err := tab.Flush(); err != nil {
 		return err
