@@ -58,6 +58,24 @@ func TestGuestsAreNice(t *testing.T) {
 	}
 }
 
+// TestCommandsSessionIsNice: where sessions are scheduled as groups, a command's is lowered as a whole; its processes' values count for
+// nothing outside.
+func TestCommandsSessionIsNice(t *testing.T) {
+	if _, err := os.Stat("/proc/self/autogroup"); err != nil {
+		t.Skip(err)
+	}
+	p := openProcPool(t)
+	needs(t, p, "namespaces")
+	task, out, errs := shell(t, `until grep -q "nice 10$" /proc/self/autogroup; do sleep 0.02; done; cat /proc/self/autogroup`)
+	a, err := p.Start(task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := await(t, a); e.Code != 0 || !strings.HasSuffix(out.String(), fmt.Sprintf("nice %d\n", procNice)) {
+		t.Errorf("%+v %q %q", e, out, errs)
+	}
+}
+
 func TestFreeze(t *testing.T) {
 	p := openPool(t, nil)
 	task, _, _ := wasmTask(t, wat.Loop())

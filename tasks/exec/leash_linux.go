@@ -1,8 +1,13 @@
 package exec
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/shoal-os/shoal/tasks/exec/proc"
 	"github.com/shoal-os/shoal/tasks/job"
@@ -32,8 +37,11 @@ func (l *leash) start(cmd *exec.Cmd, kind job.Kind) error {
 		}
 	}
 	again := plain()
+	// A session of its own for the child and all commands that it runs, which share its priority; see lowerSession.
+	cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Setsid = false, true
 	proc.Isolate(cmd.SysProcAttr)
 	if cmd.Start() == nil {
+		go lowerSession(cmd.Process.Pid, procNice)
 		return nil
 	}
 	if l.group = proc.NewGroup(); l.group != nil {
@@ -57,3 +65,23 @@ func (l *leash) kill(cmd *exec.Cmd) {
 }
 
 func (l *leash) release() { l.group.Remove() }
+
+const (
+	// sessionTries is how often the kernel is asked to lower a session, sessionEvery after the other: it takes that from an ordinary
+	// user ten times a second, of all his processes together.
+	sessionTries = 30
+	sessionEvery = 110 * time.Millisecond
+)
+
+// lowerSession gives the session that a process leads a nice value. Where the kernel schedules sessions as groups (sched(7), The
+// autogroup feature) the values of single processes count among those of their session only, and one that starts a thousand gets as
+// much as all of the owner's programs. Elsewhere there is no such file.
+func lowerSession(leader, nice int) {
+	path := fmt.Sprintf("/proc/%d/autogroup", leader)
+	for range sessionTries {
+		if err := os.WriteFile(path, []byte(strconv.Itoa(nice)), 0); !errors.Is(err, syscall.EAGAIN) {
+			return
+		}
+		time.Sleep(sessionEvery)
+	}
+}

@@ -71,7 +71,8 @@ func (h *held) start(c *command) error {
 	h.before = children()
 	pid, err := syscall.ForkExec(c.Path, c.args, &syscall.ProcAttr{
 		Dir: c.dir, Env: c.env, Files: []uintptr{stdin, uintptr(out[1]), uintptr(errs[1])},
-		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, PidFD: &h.ends[2]},
+		// Among namespaces it stays in the child's session, whose priority is lowered as a whole.
+		Sys: &syscall.SysProcAttr{Setpgid: h.run.box.sys.first, Setsid: !h.run.box.sys.first, Pdeathsig: syscall.SIGKILL, PidFD: &h.ends[2]},
 	})
 	if err != nil {
 		return err
