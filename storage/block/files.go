@@ -83,19 +83,12 @@ func (x *Reader) Tree() *chunk.Tree { return x.tree }
 // not what it was when the leaf was verified. The bytes are not hashed: the
 // receiver does that.
 func (x *Reader) ReadLeaf(i int, buf []byte) ([]byte, error) {
-	if !x.r.Has(i) {
-		return buf, fmt.Errorf("block: leaf %d: %w", i, ErrNotFound)
-	}
-	leaf := &x.tree.Leaves[i]
-	size := int(leaf.Size)
-	if size < 0 {
-		return buf, fmt.Errorf("block: leaf %d: %w", i, ErrNotFound)
-	}
-	if err := x.open(leaf.Entry); err != nil {
+	leaf, err := x.locate(i)
+	if err != nil {
 		return buf, err
 	}
 	start := len(buf)
-	buf = grow(buf, size)
+	buf = grow(buf, int(leaf.Size))
 	if _, err := x.file.ReadAt(buf[start:], leaf.Offset); err != nil {
 		return buf[:start], x.changed(leaf.Entry, err)
 	}
@@ -104,6 +97,15 @@ func (x *Reader) ReadLeaf(i int, buf []byte) ([]byte, error) {
 		return buf[:start], err
 	}
 	return buf, nil
+}
+
+// locate opens the file of leaf i, if that is here.
+func (x *Reader) locate(i int) (*chunk.Leaf, error) {
+	if !x.r.Has(i) || x.tree.Leaves[i].Size < 0 {
+		return nil, fmt.Errorf("block: leaf %d: %w", i, ErrNotFound)
+	}
+	leaf := &x.tree.Leaves[i]
+	return leaf, x.open(leaf.Entry)
 }
 
 // Section is where the bytes of a leaf lie, until its Reader reads anything else.
@@ -115,11 +117,11 @@ type Section struct {
 
 // Section finds leaf i, for CopyTo. Its errors are those of ReadLeaf.
 func (x *Reader) Section(i int) (Section, error) {
-	if !x.r.Has(i) || x.tree.Leaves[i].Size <= 0 {
-		return Section{}, fmt.Errorf("block: leaf %d: %w", i, ErrNotFound)
+	leaf, err := x.locate(i)
+	if err == nil && leaf.Size == 0 {
+		err = fmt.Errorf("block: leaf %d has no bytes: %w", i, ErrNotFound)
 	}
-	leaf := &x.tree.Leaves[i]
-	if err := x.open(leaf.Entry); err != nil {
+	if err != nil {
 		return Section{}, err
 	}
 	return Section{x, leaf.Entry, leaf.Offset, int64(leaf.Size)}, x.unchanged(leaf.Entry)

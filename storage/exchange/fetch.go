@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -457,77 +456,6 @@ func (j *job) begin(root *block.Root) error {
 	j.enlistWeb()
 	j.hear()
 	return nil
-}
-
-// pairWait is how long a slab waits for a second one to be hashed with, which halves what both cost. While leaves come
-// more slowly than that, the processor has nothing better to do than to hash them one by one.
-const pairWait = time.Millisecond
-
-// startVerifiers starts the goroutines that hash and write.
-func (j *job) startVerifiers() error {
-	turn := make(chan struct{}, 1) // held while slabs are taken: two that take one each would have none to pair it with
-	for range max(2, runtime.GOMAXPROCS(0)) {
-		w, err := j.root.NewWriter()
-		if err != nil {
-			return err
-		}
-		v := &verifier{root: j.root, tree: j.tree, w: w, same: j.same}
-		j.tasks.Go(func() {
-			defer w.Close()
-			timer := time.NewTimer(pairWait)
-			defer timer.Stop()
-			for {
-				select {
-				case turn <- struct{}{}:
-				case <-j.ctx.Done():
-					return
-				}
-				slabs := j.takeWork(timer)
-				<-turn
-				if len(slabs) == 0 {
-					return
-				}
-				v.compare(slabs...)
-				for _, s := range slabs {
-					j.keep(v, s)
-				}
-			}
-		})
-	}
-	return nil
-}
-
-// takeWork waits for a slab, and a little for a second one. None: the job has ended.
-func (j *job) takeWork(timer *time.Timer) []*slab {
-	var first *slab
-	select {
-	case first = <-j.work:
-	case <-j.ctx.Done():
-		return nil
-	}
-	timer.Reset(pairWait)
-	select {
-	case second := <-j.work:
-		return []*slab{first, second}
-	case <-timer.C:
-	case <-j.ctx.Done():
-	}
-	return []*slab{first}
-}
-
-// keep has a compared slab written, and says what came of it.
-func (j *job) keep(v *verifier, s *slab) {
-	good, bad, err := v.keep(s)
-	for _, r := range good {
-		_ = j.post(note{kind: noteSched, ev: sched.Event{Kind: sched.Verified, Run: r}})
-	}
-	for _, r := range bad {
-		_ = j.post(note{kind: noteSched, info: peer.AddrInfo{ID: s.peer}, ev: sched.Event{Kind: sched.Corrupt, Peer: s.from, Run: r}})
-	}
-	if err != nil {
-		_ = j.post(note{kind: noteFailed, err: err})
-	}
-	j.slabs.put(s)
 }
 
 // count adds verified leaves, and those equal to them, to what is present. A

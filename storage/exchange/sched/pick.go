@@ -339,13 +339,19 @@ func (s *Scheduler) stealAt(p, from *peer, k int, eta time.Duration) bool {
 	if !s.gains(p, leaf, moveGain, eta) {
 		return false
 	}
-	from.take(leaf)
-	from.out -= s.cfg.Size(leaf)
-	from.ended(s.now)
-	s.cancel(from.id, leaf)
+	s.recant(from, leaf)
 	s.first[leaf] = p.id
 	s.enqueue(p, leaf)
 	return true
+}
+
+// recant takes a leaf back that p was asked for, if it was. Who holds the leaf instead, if anybody, is the caller's to say.
+func (s *Scheduler) recant(p *peer, leaf int) {
+	if p.take(leaf) {
+		p.out -= s.cfg.Size(leaf)
+		p.ended(s.now)
+		s.cancel(p.id, leaf)
+	}
 }
 
 // stealUrgent asks p too for the leaf a sequential reader has been waiting for,

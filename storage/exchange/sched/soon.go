@@ -108,10 +108,7 @@ func (s *Scheduler) yield(p *peer, leaf int) {
 	if p.choked || p.snubbed || float64(p.out) > p.speed(s.now, windowMin)*spareTime.Seconds() {
 		return
 	}
-	q.take(leaf)
-	q.out -= s.cfg.Size(leaf)
-	q.ended(s.now)
-	s.cancel(q.id, leaf)
+	s.recant(q, leaf)
 	s.unhold(leaf, q.id)
 	if s.spare == nil {
 		s.spare, s.spareAt = bitfield.New(s.cfg.Leaves), s.now

@@ -28,10 +28,8 @@ func (s *Scheduler) unwant(r bitfield.Run) {
 // recall cancels a leaf with everybody who was asked for it.
 func (s *Scheduler) recall(leaf int) {
 	for _, id := range [2]Peer{s.first[leaf], s.twice[leaf]} {
-		if p := s.peer(id); id != 0 && p != nil && p.take(leaf) {
-			p.out -= s.cfg.Size(leaf)
-			p.ended(s.now)
-			s.cancel(id, leaf)
+		if p := s.peer(id); p != nil {
+			s.recant(p, leaf)
 		}
 	}
 	s.first[leaf], s.twice[leaf] = 0, 0
