@@ -138,6 +138,7 @@ func TestHostileCommands(t *testing.T) {
 	}{
 		"ignores signals":  {`trap '' TERM INT HUP; while :; do sleep 0.01; done`, time.Second, "longer than its limit"},
 		"forks":            {`i=0; while [ $i -lt 2000 ]; do sleep $1 & i=$((i+1)); done; wait`, waitMax, "processes"},
+		"leaves others":    {`i=0; while [ $i -lt 600 ]; do sleep $1 & i=$((i+1)); done; exit 2`, waitMax, "processes"},
 		"fills its folder": {`i=0; while [ $i -lt 2000 ]; do head -c 500000 /dev/zero > f$i; i=$((i+1)); done; sleep $1`, waitMax, "wrote more than"},
 		"fills a file":     {`head -c 100000000 /dev/zero > out/f; sleep 0`, waitMax, "wrote more than"},
 		"shouts":           {`while :; do echo shoal shoal shoal shoal shoal; done`, waitMax, "wrote more than"},

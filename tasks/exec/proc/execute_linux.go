@@ -85,7 +85,8 @@ func (h *held) start(c *command) error {
 
 // watch passes on the streams, looks at what is used, and returns when nothing of the command is alive.
 func (h *held) watch() {
-	next := time.Now().Add(lookEvery)
+	first := time.Now().Add(lookEvery)
+	next := first
 	for {
 		h.read(max(0, time.Until(next)))
 		if now := time.Now(); now.After(next) {
@@ -96,6 +97,10 @@ func (h *held) watch() {
 			next = now.Add(lookEvery)
 		}
 		if h.gone {
+			if time.Now().After(first) {
+				// The kernel may have refused to fork, and the command given up, since it was last looked at.
+				h.run.look()
+			}
 			h.run.box.sys.kill(0)
 			h.reap(0)
 			h.cpu = children() - h.before
