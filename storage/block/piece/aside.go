@@ -90,19 +90,17 @@ func (s *Store) purge(all bool) (Collected, error) {
 		return c, fmt.Errorf("piece: purge: %w", ErrClosed)
 	}
 	before := s.used()
-	gone, files, packs, err := s.takeOut(all)
+	files, packs, err := s.takeOut(all)
+	c.Purged = len(s.leaving)
 	s.mu.Unlock()
-	c.Purged = len(gone)
 	for _, name := range files {
 		err = errors.Join(err, s.fs.Remove(name))
 	}
 	err = errors.Join(err, s.tidyPacks(packs))
 	// The marks go last: until the bytes are gone they keep a crash from bringing the pieces back.
 	s.mu.Lock()
-	for _, id := range gone {
-		if !s.index.has(id) {
-			s.marks.add(line("back %s", id))
-		}
+	for id := range s.leaving {
+		s.left(id)
 	}
 	c.Freed = max(0, before-s.used())
 	s.mu.Unlock()
@@ -112,8 +110,8 @@ func (s *Store) purge(all bool) (Collected, error) {
 	return c, nil
 }
 
-// takeOut removes what is due from the index. files are to be deleted; packs have waste. The caller holds mu.
-func (s *Store) takeOut(all bool) (gone []chunk.CID, files []string, packs map[uint32]bool, err error) {
+// takeOut moves what is due from the index to leaving. files are to be deleted; packs have waste. The caller holds mu.
+func (s *Store) takeOut(all bool) (files []string, packs map[uint32]bool, err error) {
 	due := s.now().Add(-QuarantineTime).Unix()
 	packs = map[uint32]bool{}
 	for id, a := range s.aside {
@@ -134,9 +132,17 @@ func (s *Store) takeOut(all bool) (gone []chunk.CID, files []string, packs map[u
 		packs[l.at.Pack] = true
 		s.remove(id)
 		delete(s.aside, id)
-		gone = append(gone, id)
+		s.leaving[id] = a
 	}
-	return gone, files, packs, err
+	return files, packs, err
+}
+
+// left takes back the mark of a piece that Purge took out: its bytes are gone, or it has come again. The caller holds mu.
+func (s *Store) left(id chunk.CID) {
+	if _, ok := s.leaving[id]; ok {
+		delete(s.leaving, id)
+		s.marks.add(line("back %s", id))
+	}
 }
 
 // tidyPacks sees to it that what was taken out of packs does not come back, and compacts those worth it.

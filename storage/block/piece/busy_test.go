@@ -61,7 +61,17 @@ func TestEverythingAtOnce(t *testing.T) {
 	s = mustOpen(t, Config{Dir: dir, Quota: 24 << 20, Now: now})
 	f.check(t, s)
 	if fmt.Sprint(held) != fmt.Sprint(f.has) {
-		t.Fatal("other pieces are held after a restart")
+		for id := range held {
+			if f.has[id] == 0 {
+				t.Errorf("%v is held no more after a restart", id)
+			}
+		}
+		for id := range f.has {
+			if held[id] == 0 {
+				t.Errorf("%v is held only after a restart", id)
+			}
+		}
+		t.FailNow()
 	}
 	for id := range f.has {
 		if err := s.Verify(context.Background(), id); err != nil {

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/shoal-os/shoal/storage/block/pack"
 	"github.com/shoal-os/shoal/storage/chunk"
 )
 
@@ -134,6 +136,57 @@ func TestQuarantineRestorePurge(t *testing.T) {
 	put(t, s, small)
 	put(t, s, large)
 	back()
+}
+
+// slowRemoval is a folder that does something while it removes what was purged.
+type slowRemoval struct {
+	pack.FS
+	meanwhile func()
+}
+
+func (f *slowRemoval) Remove(name string) error {
+	if do := f.meanwhile; do != nil && strings.HasPrefix(name, largeDir) {
+		f.meanwhile = nil
+		do()
+	}
+	return f.FS.Remove(name)
+}
+
+// TestAddedWhilePurged: a piece that comes again while its old bytes are being deleted is held, also after a restart, though
+// its mark said that it was aside. One that does not is gone.
+func TestAddedWhilePurged(t *testing.T) {
+	dir := t.TempDir()
+	inner, err := pack.Dir(dir, packsDir, cacheDir, largeDir, marksDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := &slowRemoval{FS: inner}
+	small, large, other := noise(1, 1000), noise(2, SmallMax+1), noise(3, 1000)
+	s := mustOpen(t, Config{Dir: dir, fs: fs})
+	files := []File{put(t, s, small), put(t, s, large)}
+	gone := put(t, s, other).Root
+	if err := s.Quarantine(dag(small), dag(large), gone); err != nil {
+		t.Fatal(err)
+	}
+	added := false
+	fs.meanwhile = func() {
+		put(t, s, small)
+		put(t, s, large)
+		added = true
+	}
+	if c, err := s.Purge(true); err != nil || c.Purged != 3 || !added {
+		t.Fatal(c, added, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, Config{Dir: dir, fs: inner})
+	mustRead(t, s, files[0], small)
+	mustRead(t, s, files[1], large)
+	if s.Has(gone) || len(s.aside) > 0 {
+		t.Errorf("%v, %v", s.Has(gone), s.aside)
+	}
+	checkUsage(t, s, dir)
 }
 
 func TestCollectLeavesAlone(t *testing.T) {

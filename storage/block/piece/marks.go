@@ -158,8 +158,10 @@ func (s *Store) readMark(f []string) bool {
 // allMarks gives the lines of all that holds. The caller holds mu, or is alone.
 func (s *Store) allMarks() []byte {
 	var b []byte
-	for id, a := range s.aside {
-		b = append(b, asideLine(id, a)...)
+	for _, all := range []map[chunk.CID]aside{s.aside, s.leaving} {
+		for id, a := range all {
+			b = append(b, asideLine(id, a)...)
+		}
 	}
 	for id, names := range s.pins {
 		for _, n := range names {

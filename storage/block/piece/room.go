@@ -38,8 +38,9 @@ func costOf(id chunk.CID, l loc) int64 {
 	return pack.Cost(int(l.data)) + roundUp(int64(l.size))
 }
 
-// insert puts a piece that is durable into the index. The caller holds mu; the piece is not in it.
+// insert puts a piece that is durable into the index. The caller holds mu, and syncs the marks after; the piece is not in it.
 func (s *Store) insert(id chunk.CID, l loc) {
+	s.left(id) // or it would be set aside at the next start
 	s.index.put(id, l)
 	s.charge(id, l)
 }

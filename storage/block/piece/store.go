@@ -48,6 +48,7 @@ type Store struct {
 	mu       sync.Mutex
 	index    *table // all that is on disk for good: held or set aside
 	aside    map[chunk.CID]aside
+	leaving  map[chunk.CID]aside // taken out of the index by the Purge that is under way; their marks still hold
 	pins     map[chunk.CID][]string
 	locks    map[chunk.CID]int                      // by batches and fetches
 	young    map[chunk.CID]time.Time                // when it came, for youth
@@ -97,7 +98,7 @@ func (s *Store) now() time.Time {
 func Open(cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, log: cmp.Or(cfg.Log, slog.Default()), fs: cfg.fs,
-		index: newTable(), aside: map[chunk.CID]aside{}, pins: map[chunk.CID][]string{},
+		index: newTable(), aside: map[chunk.CID]aside{}, leaving: map[chunk.CID]aside{}, pins: map[chunk.CID][]string{},
 		locks: map[chunk.CID]int{}, young: map[chunk.CID]time.Time{}, partial: map[chunk.CID]int64{},
 		views: map[chunk.CID]weak.Pointer[block.Root]{}, live: map[uint32]int64{}, pending: map[uint32]int{}, stuck: map[uint32]bool{}, stale: map[uint32]bool{},
 	}
