@@ -54,7 +54,8 @@ type pursuit struct {
 	held     map[uint32]*attempt
 	n        [Done + 1]int // attempts by phase
 	dueAt    Moment        // no deadline of an attempt is before
-	mean     time.Duration // of the running times; 0 unknown
+	mean     time.Duration // of the times that an attempt has its cores; 0 unknown
+	ended    int           // attempts that mean is made of
 	line     []*attempt    // queued ones in the order of their grants, and some that have left
 	unsent   []*attempt    // results to hand over
 	released []given

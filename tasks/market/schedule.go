@@ -288,5 +288,5 @@ func (w *Worker) ahead(p *pursuit, hungry int) int {
 		return 0
 	}
 	n := int(time.Duration(w.cores()/max(1, p.ad.Needs.Cores)) * aheadTime / p.mean / time.Duration(hungry))
-	return max(0, min(n, aheadMax, HeldMax/2)-p.n[Queued])
+	return max(0, min(n, p.ended, aheadMax, HeldMax/2)-p.n[Queued])
 }

@@ -250,6 +250,16 @@ func (w *Worker) memory() (n int64) {
 	return n
 }
 
+// paced takes in for how long an attempt had its cores: on a busy machine that is much longer than its program ran, and what
+// is kept ready by the program's time alone would not find a core in queueMax.
+func (p *pursuit) paced(took time.Duration) {
+	if p.mean > 0 {
+		took = (3*p.mean + took) / 4
+	}
+	p.mean = max(took, time.Microsecond)
+	p.ended++
+}
+
 // ended takes in that an attempt is over.
 func (w *Worker) ended(p *pursuit, e *End) {
 	a := p.held[e.Task]
@@ -260,11 +270,7 @@ func (w *Worker) ended(p *pursuit, e *End) {
 		w.release(a, e.Why)
 		return
 	}
-	if p.mean == 0 {
-		p.mean = max(e.Ran, time.Microsecond)
-	} else {
-		p.mean = max((3*p.mean+e.Ran)/4, time.Microsecond)
-	}
+	p.paced(max(e.Ran, a.elapsed(w.now)))
 	w.enter(a, Done)
 	a.result, a.took, a.failed = e.Result, e.Ran, e.Failed
 	p.unsent = append(p.unsent, a)

@@ -103,6 +103,33 @@ func TestWorkerGivesBackWhatWaits(t *testing.T) {
 	}
 }
 
+// TestKeptReadyByTheCoresTime: how many tasks a worker asks for beside those that run follows from how long each had its core,
+// which on a busy machine is much longer than its program ran.
+func TestKeptReadyByTheCoresTime(t *testing.T) {
+	for _, c := range []struct{ had, ran time.Duration }{
+		{aheadTime, aheadTime}, {aheadTime, time.Millisecond}, {aheadTime / 10, time.Millisecond}, {time.Microsecond, time.Microsecond},
+	} {
+		d := newDesk(t, lendsAll)
+		id, stream := d.stand(adOf(1, "anna"))
+		p := d.w.order[0]
+		for i := range uint32(2 * aheadMax) {
+			if n := d.w.ahead(p, 1); n > int(i) {
+				t.Fatalf("%d are kept ready when %d have ended", n, i)
+			}
+			out := d.order(id, stream, Order{Term: 1, Ack: p.seq, Full: p.seq, Open: 1000, Grants: grants(1, i)})
+			if len(out.Starts) != 1 {
+				t.Fatalf("%d tasks start", len(out.Starts))
+			}
+			d.now = d.now.Add(c.had)
+			d.step(WorkerEvent{Kind: Ended, Job: id, End: End{Lease: out.Starts[0].Lease, Ran: c.ran, Result: []byte("r")}})
+		}
+		want := min(lendsAll.Cores*int(aheadTime/c.had), aheadMax)
+		if n := d.w.ahead(p, 1); n != want {
+			t.Errorf("of tasks that run for %v and have a core for %v, %d are kept ready, not %d", c.ran, c.had, n, want)
+		}
+	}
+}
+
 // TestLessIsLent: the newest attempts are frozen, and given back when no room comes.
 func TestLessIsLent(t *testing.T) {
 	d := newDesk(t, lendsAll)
