@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/shoal-os/shoal/dht/loopback"
 	"github.com/shoal-os/shoal/node/api/client"
 	"github.com/shoal-os/shoal/node/web"
 	"github.com/shoal-os/shoal/storage/chunk"
@@ -44,7 +45,7 @@ func newServe(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := web.CheckAddress(addr); err != nil {
+			if err := loopback.Check(addr); err != nil {
 				return usagef("such as --http 127.0.0.1:8080", "--http %s: %s", clean(addr), clean(err.Error()))
 			}
 			s, err := a.join(cmd.Context(), flags.config(a))

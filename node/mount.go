@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"github.com/shoal-os/shoal/dht/loopback"
 	"github.com/shoal-os/shoal/node/api/client"
 	"github.com/shoal-os/shoal/storage/mount"
 	"github.com/shoal-os/shoal/storage/repair"
@@ -33,7 +34,7 @@ func (n *Node) Mount(ctx context.Context, req client.MountRequest, ready func(cl
 	if _, err := n.circle(); err != nil {
 		return err
 	}
-	if err := mount.CheckAddress(req.Listen); err != nil {
+	if err := loopback.Check(req.Listen); err != nil {
 		return client.Wrap(client.KindInvalid, err, "such as 127.0.0.1:8080; port 0 is any")
 	}
 	l, err := net.Listen("tcp", req.Listen)

@@ -2,14 +2,13 @@ package web
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/shoal-os/shoal/dht/loopback"
 	"github.com/shoal-os/shoal/storage/chunk"
 )
 
@@ -32,35 +31,8 @@ type Front struct {
 // served, asked for anew with each request; next is the gateway, perhaps that of
 // another process.
 func NewFront(addr net.Addr, roots func(context.Context) []chunk.Link, next http.Handler) (*Front, error) {
-	hosts, err := loopbackHosts(addr.String())
+	hosts, err := loopback.Hosts(addr.String())
 	return &Front{hosts: hosts, roots: roots, next: next, slots: make(chan struct{}, requestsMax)}, err
-}
-
-var errNotLoopback = errors.New("only a loopback address can be served: 127.0.0.1:PORT, [::1]:PORT or localhost:PORT")
-
-// CheckAddress tells whether a Front may listen at host:port.
-func CheckAddress(addr string) error {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return err
-	}
-	if ip, err := netip.ParseAddr(host); host == "localhost" || err == nil && ip.IsLoopback() && ip.Zone() == "" {
-		return nil
-	}
-	return errNotLoopback
-}
-
-// loopbackHosts are the Host headers of requests that are meant for an address.
-func loopbackHosts(addr string) ([]string, error) {
-	if err := CheckAddress(addr); err != nil {
-		return nil, err
-	}
-	_, port, _ := net.SplitHostPort(addr)
-	hosts := []string{addr, "localhost:" + port}
-	if port == "80" {
-		hosts = append(hosts, strings.TrimSuffix(addr, ":80"), "localhost")
-	}
-	return hosts, nil
 }
 
 // ServeHTTP implements [http.Handler].

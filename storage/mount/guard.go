@@ -3,12 +3,14 @@ package mount
 import (
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/shoal-os/shoal/dht/loopback"
 )
 
 // Guard stands before a face at a listener's address. A Unix socket is guarded by its mode. A port of loopback can be
@@ -29,41 +31,16 @@ func Guard(addr net.Addr, token string, next http.Handler) (http.Handler, error)
 		return nil, errors.New("mount: a port without a token")
 	}
 	var err error
-	g.hosts, err = loopbackHosts(addr.String())
-	return g, err
+	if g.hosts, err = loopback.Hosts(addr.String()); err != nil {
+		return nil, fmt.Errorf("mount: %w", err)
+	}
+	return g, nil
 }
 
 type guard struct {
 	hosts []string // nil on a Unix socket
 	token string
 	next  http.Handler
-}
-
-var errNotLoopback = errors.New("mount: only a loopback address can be served: 127.0.0.1:PORT, [::1]:PORT or localhost:PORT")
-
-// CheckAddress tells whether a face may be served at host:port.
-func CheckAddress(addr string) error {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return err
-	}
-	if ip, err := netip.ParseAddr(host); host == "localhost" || err == nil && ip.IsLoopback() && ip.Zone() == "" {
-		return nil
-	}
-	return errNotLoopback
-}
-
-// loopbackHosts are the Host headers of requests that are meant for an address.
-func loopbackHosts(addr string) ([]string, error) {
-	if err := CheckAddress(addr); err != nil {
-		return nil, err
-	}
-	_, port, _ := net.SplitHostPort(addr)
-	hosts := []string{addr, "localhost:" + port}
-	if port == "80" {
-		hosts = append(hosts, strings.TrimSuffix(addr, ":80"), "localhost")
-	}
-	return hosts, nil
 }
 
 // ServeHTTP implements [http.Handler].
