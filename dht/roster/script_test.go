@@ -2,10 +2,7 @@ package roster
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,10 +12,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/shoal-os/shoal/dht/golden"
 	"github.com/shoal-os/shoal/dht/ident"
 )
-
-var update = flag.Bool("update", false, "rewrite the transcripts in testdata")
 
 var start = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
@@ -272,34 +268,15 @@ func (s *script) members() (out string) {
 
 // TestTranscripts replays testdata/*.txt: events at the left margin, what followed indented. Comments begin with #.
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) < 4 {
-		t.Fatalf("%v, %v", files, err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			raw, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+	golden.Transcripts(t, func(t *testing.T, lines []string) []byte {
+		s := &script{world: newWorld(t, "anna"), now: Moment{Boot: time.Hour, Wall: start}}
+		var got bytes.Buffer
+		for _, line := range lines {
+			got.WriteString(line + "\n")
+			if line != "" && !strings.HasPrefix(line, "#") {
+				got.WriteString(s.run(line))
 			}
-			s := &script{world: newWorld(t, "anna"), now: Moment{Boot: time.Hour, Wall: start}}
-			var got strings.Builder
-			for _, line := range strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n") {
-				if strings.HasPrefix(line, "\t") {
-					continue
-				}
-				got.WriteString(line + "\n")
-				if line != "" && !strings.HasPrefix(line, "#") {
-					got.WriteString(s.run(line))
-				}
-			}
-			if *update {
-				if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got.String() != string(raw) {
-				t.Errorf("%s is otherwise now; look at the difference that -update makes:\n%s", file, got.String())
-			}
-		})
-	}
+		}
+		return got.Bytes()
+	})
 }

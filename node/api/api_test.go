@@ -1,11 +1,9 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,10 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shoal-os/shoal/dht/golden"
 	"github.com/shoal-os/shoal/node/api/client"
 )
-
-var update = flag.Bool("update", false, "write openapi.json anew")
 
 // fake is a peer that does what its test says.
 type fake struct {
@@ -83,18 +80,7 @@ func TestOpenAPIIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	data = append(data, '\n')
-	if *update {
-		if err := os.WriteFile("openapi.json", data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	committed, err := os.ReadFile("openapi.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(committed, data) {
-		t.Error("openapi.json is not what the types say; run `go test ./node/api -update`")
-	}
+	golden.Check(t, "openapi.json", data)
 	if strings.Contains(string(data), "ErrorModel") {
 		t.Error("the framework's own error shape is documented; ours is the only one")
 	}

@@ -2,10 +2,7 @@ package placement
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,11 +10,10 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/shoal-os/shoal/dht/golden"
 	"github.com/shoal-os/shoal/dht/roster"
 	"github.com/shoal-os/shoal/storage/chunk"
 )
-
-var update = flag.Bool("update", false, "write the transcripts' answers anew")
 
 // TestTranscripts plays testdata/*.txt: a line is an event, what follows indented is the answer. "go test -update" writes
 // the answers; read the diff.
@@ -31,28 +27,7 @@ var update = flag.Bool("update", false, "write the transcripts' answers anew")
 //	room ben 10G / need 10G / fill / woke / tick
 //	run 80h        lets time pass, with a tick whenever one is wished for
 //	rank p / promise p / assess p q / totals / what-if ben / targets p 1G / sources p / last-seen
-func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no transcripts", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(want))
-			if *update {
-				if err := os.WriteFile(file, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if !bytes.Equal(got, want) {
-				t.Errorf("answers differ; run with -update and read the diff. Now:\n%s", got)
-			}
-		})
-	}
-}
+func TestTranscripts(t *testing.T) { golden.Transcripts(t, play) }
 
 var epoch = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
@@ -67,12 +42,9 @@ type player struct {
 	members map[peer.ID]Peer
 }
 
-func play(t *testing.T, text string) []byte {
+func play(t *testing.T, lines []string) []byte {
 	w := &player{t: t, names: map[chunk.CID]string{}, members: map[peer.ID]Peer{}, now: Moment{Wall: epoch}}
-	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
-		if strings.HasPrefix(line, "\t") {
-			continue // an answer of before
-		}
+	for _, line := range lines {
 		fmt.Fprintln(&w.out, line)
 		if words := strings.Fields(line); len(words) > 0 && words[0] != "#" {
 			w.line(words)

@@ -2,10 +2,7 @@ package market
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,10 +10,9 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/shoal-os/shoal/dht/golden"
 	"github.com/shoal-os/shoal/tasks/job"
 )
-
-var update = flag.Bool("update", false, "write the transcripts' answers anew")
 
 // TestTranscripts plays testdata/*.txt: a line is something that happens, and what follows indented is what the market
 // does. "go test -update" writes the answers; read the diff. Renewals are not shown.
@@ -33,37 +29,13 @@ var update = flag.Bool("update", false, "write the transcripts' answers anew")
 //	1s again                  the last entry of the log comes once more
 //	1s forge w2 0=1.9         a result of w2 for that attempt comes into the log past the steward
 //	1s mine w1 on|off / lid w1 / cancel / tick
-func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no transcripts", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := perform(t, string(want))
-			if *update {
-				if err := os.WriteFile(file, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if !bytes.Equal(got, want) {
-				t.Errorf("answers differ; run with -update and read the diff. Now:\n%s", got)
-			}
-		})
-	}
-}
+func TestTranscripts(t *testing.T) { golden.Transcripts(t, perform) }
 
 // perform plays a script and returns it with today's answers.
-func perform(t *testing.T, text string) []byte {
+func perform(t *testing.T, lines []string) []byte {
 	var out bytes.Buffer
 	var p *play
-	for k, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
-		if strings.HasPrefix(line, "\t") {
-			continue // an answer of before
-		}
+	for _, line := range lines {
 		words := strings.Fields(line)
 		var err error
 		switch {
@@ -79,7 +51,7 @@ func perform(t *testing.T, text string) []byte {
 			err = p.act(line, words)
 		}
 		if err != nil {
-			t.Fatalf("line %d: %q: %v", k+1, line, err)
+			t.Fatalf("%q: %v", line, err)
 		}
 	}
 	return out.Bytes()

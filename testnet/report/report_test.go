@@ -5,18 +5,16 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
-	"flag"
 	"io"
-	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
-)
 
-var update = flag.Bool("update", false, "rewrite testdata")
+	"github.com/shoal-os/shoal/dht/golden"
+)
 
 // sample is a run in which a bit of everything happened. A name tries to be markup.
 func sample() *Report {
@@ -59,7 +57,7 @@ func TestTable(t *testing.T) {
 	if err := sample().WriteTable(&b); err != nil {
 		t.Fatal(err)
 	}
-	compare(t, "table.txt", b.Bytes())
+	golden.Check(t, filepath.Join("testdata", "table.txt"), b.Bytes())
 }
 
 // Where nobody counts what is sent, nobody is said to have sent nothing.
@@ -75,23 +73,6 @@ func TestTableWithoutNetwork(t *testing.T) {
 	}
 	if bytes.Contains(b.Bytes(), []byte(" 0 B")) || bytes.Contains(page.Bytes(), []byte(">0 B<")) {
 		t.Error(b.String())
-	}
-}
-
-func compare(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs; go test -update rewrites it. It is now\n%s", path, got)
 	}
 }
 

@@ -2,19 +2,15 @@ package sched
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/shoal-os/shoal/dht/golden"
 	"github.com/shoal-os/shoal/storage/chunk/bitfield"
 )
-
-var update = flag.Bool("update", false, "write the transcripts' answers anew")
 
 // TestTranscripts plays testdata/*.txt: a line is an event and what follows
 // indented is the answer. "go test -update" writes the answers; read the diff.
@@ -30,38 +26,14 @@ var update = flag.Bool("update", false, "write the transcripts' answers anew")
 // choker transcripts begin with "choker" and have lines of another kind:
 //
 //	0s 1 2 3+ 4 gave=100   who asks now; + is a member
-func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no transcripts", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(want))
-			if *update {
-				if err := os.WriteFile(file, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if !bytes.Equal(got, want) {
-				t.Errorf("answers differ; run with -update and read the diff. Now:\n%s", got)
-			}
-		})
-	}
-}
+func TestTranscripts(t *testing.T) { golden.Transcripts(t, play) }
 
 // play runs the events of a transcript and returns it with today's answers.
-func play(t *testing.T, text string) []byte {
+func play(t *testing.T, lines []string) []byte {
 	var out bytes.Buffer
 	var p *player
 	var choker *chokePlayer
-	for k, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
-		if strings.HasPrefix(line, "\t") {
-			continue // an answer of before
-		}
+	for _, line := range lines {
 		fmt.Fprintln(&out, line)
 		words := strings.Fields(line)
 		var err error
@@ -79,7 +51,7 @@ func play(t *testing.T, text string) []byte {
 			err = p.line(words)
 		}
 		if err != nil {
-			t.Fatalf("line %d: %q: %v", k+1, line, err)
+			t.Fatalf("%q: %v", line, err)
 		}
 	}
 	return out.Bytes()

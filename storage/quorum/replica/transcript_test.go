@@ -1,9 +1,7 @@
 package replica
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,9 +9,9 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
-)
 
-var update = flag.Bool("update", false, "rewrite the transcripts in testdata")
+	"github.com/shoal-os/shoal/dht/golden"
+)
 
 // tell adds a line to the transcript: when, which node, what.
 func (x *node) tell(format string, args ...any) {
@@ -153,16 +151,6 @@ func TestTranscripts(t *testing.T) {
 		if w.failure != nil {
 			t.Fatal(name, w.failure)
 		}
-		file := filepath.Join("testdata", name+".txt")
-		if *update {
-			if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		want, err := os.ReadFile(file)
-		if err != nil || string(want) != out.String() {
-			t.Errorf("%s is not as it was (%v); look at what -update makes of it:\n%s", file, err, out.String())
-		}
+		golden.Check(t, filepath.Join("testdata", name+".txt"), []byte(out.String()))
 	}
 }
