@@ -8,6 +8,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/shoal-os/shoal/dht/canon"
 )
 
 const (
@@ -53,7 +55,7 @@ func Verify(signer peer.ID, domain string, payload, sig []byte) error {
 func signed(domain string, payload []byte) []byte {
 	buf := make([]byte, 0, len(signPrefix)+len(domain)+len(payload)+2)
 	buf = append(buf, signPrefix...)
-	return append(appendBytes(buf, domain), payload...)
+	return append(canon.AppendBytes(buf, domain), payload...)
 }
 
 // Envelope is the frame of every signed record: what kind it is, in which pool it counts, who says so, and for how long.
@@ -82,12 +84,12 @@ func Seal(key crypto.PrivKey, e Envelope) ([]byte, error) {
 
 // body is everything but the signature.
 func (e Envelope) body() []byte {
-	buf := appendBytes(nil, e.Domain)
+	buf := canon.AppendBytes(nil, e.Domain)
 	buf = append(buf, e.Pool[:]...)
-	buf = appendBytes(buf, e.Signer)
+	buf = canon.AppendBytes(buf, e.Signer)
 	buf = binary.AppendUvarint(buf, unixSeconds(e.Issued))
 	buf = binary.AppendUvarint(buf, unixSeconds(e.Expires))
-	return appendBytes(buf, e.Payload)
+	return canon.AppendBytes(buf, e.Payload)
 }
 
 // unixSeconds is zero for the zero time and for all before 1970.
@@ -102,17 +104,17 @@ func unixSeconds(t time.Time) uint64 {
 // thing. The payload is a copy.
 func Open(raw []byte) (Envelope, error) {
 	if len(raw) > RecordMax {
-		return Envelope{}, fmt.Errorf("ident: record: %w", errTooLarge)
+		return Envelope{}, fmt.Errorf("ident: record: %w", canon.ErrLimit)
 	}
-	d := decoder{rest: raw}
-	e := Envelope{Domain: string(d.bytes(domainMax))}
-	copy(e.Pool[:], d.fixed(len(e.Pool)))
+	d := decoder{canon.Decoder{Rest: raw}}
+	e := Envelope{Domain: string(d.Bytes(domainMax))}
+	copy(e.Pool[:], d.Fixed(len(e.Pool)))
 	e.Signer = d.peer()
 	e.Issued, e.Expires = d.time(), d.time()
-	payload := d.bytes(RecordMax)
-	body := len(raw) - len(d.rest)
-	sig := d.fixed(sigSize)
-	if err := d.end(); err != nil {
+	payload := d.Bytes(RecordMax)
+	body := len(raw) - len(d.Rest)
+	sig := d.Fixed(sigSize)
+	if err := d.End(); err != nil {
 		return Envelope{}, fmt.Errorf("ident: record: %w", err)
 	}
 	if err := Verify(e.Signer, e.Domain, raw[:body], sig); err != nil {
@@ -124,11 +126,11 @@ func Open(raw []byte) (Envelope, error) {
 
 // time reads a second; zero is the zero time.
 func (d *decoder) time() time.Time {
-	n := d.uvarint()
+	n := d.Uvarint()
 	if n > timeMax {
-		d.fail("it names a time that is out of bounds")
+		d.failf("it names a time that is out of bounds")
 	}
-	if d.err != nil || n == 0 {
+	if d.Err != nil || n == 0 {
 		return time.Time{}
 	}
 	return time.Unix(int64(n), 0).UTC()

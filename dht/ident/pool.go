@@ -10,6 +10,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/shoal-os/shoal/dht/canon"
 )
 
 const (
@@ -77,14 +79,14 @@ func (o Origin) ID() PoolID {
 }
 
 // Marshal encodes the origin.
-func (o Origin) Marshal() []byte { return append(appendBytes(nil, o.Genesis), o.Salt[:]...) }
+func (o Origin) Marshal() []byte { return append(canon.AppendBytes(nil, o.Genesis), o.Salt[:]...) }
 
 // ParseOrigin decodes what Marshal wrote.
 func ParseOrigin(raw []byte) (Origin, error) {
-	d := decoder{rest: raw}
+	d := decoder{canon.Decoder{Rest: raw}}
 	o := Origin{Genesis: d.peer()}
-	copy(o.Salt[:], d.fixed(saltSize))
-	if err := d.end(); err != nil {
+	copy(o.Salt[:], d.Fixed(saltSize))
+	if err := d.End(); err != nil {
 		return Origin{}, fmt.Errorf("ident: pool origin: %w", err)
 	}
 	return o, nil
@@ -92,13 +94,13 @@ func ParseOrigin(raw []byte) (Origin, error) {
 
 // peer reads a peer id that carries its Ed25519 key.
 func (d *decoder) peer() peer.ID {
-	raw := d.bytes(peerIDMax)
-	if d.err != nil {
+	raw := d.Bytes(peerIDMax)
+	if d.Err != nil {
 		return ""
 	}
 	id := peer.ID(raw)
 	if _, err := publicKey(id); err != nil {
-		d.fail("it names a peer whose id is malformed: %w", err)
+		d.failf("it names a peer whose id is malformed: %w", err)
 		return ""
 	}
 	return id

@@ -9,6 +9,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/shoal-os/shoal/dht/canon"
 )
 
 // The kinds of records, by their domain strings.
@@ -150,8 +152,8 @@ func (n Notice) About() peer.ID { return n.Signer }
 // IssueCertificate signs a certificate. The signer follows from key; pool, peer, name, role, serial and times come from
 // c. The name must be as CleanName leaves it.
 func IssueCertificate(key crypto.PrivKey, c Certificate) (Certificate, error) {
-	payload := appendBytes(nil, c.Peer)
-	payload = appendBytes(payload, c.Name)
+	payload := canon.AppendBytes(nil, c.Peer)
+	payload = canon.AppendBytes(payload, c.Name)
 	payload = append(payload, byte(c.Role))
 	payload = binary.AppendUvarint(payload, c.Serial)
 	return issue[Certificate](key, Envelope{
@@ -161,15 +163,15 @@ func IssueCertificate(key crypto.PrivKey, c Certificate) (Certificate, error) {
 
 // IssueAppointment signs an appointment of peer as admin.
 func IssueAppointment(key crypto.PrivKey, pool PoolID, p peer.ID, at time.Time) (Appointment, error) {
-	return issue[Appointment](key, Envelope{Domain: domainAppointment, Pool: pool, Issued: at, Payload: appendBytes(nil, p)})
+	return issue[Appointment](key, Envelope{Domain: domainAppointment, Pool: pool, Issued: at, Payload: canon.AppendBytes(nil, p)})
 }
 
 // IssueRevocation signs the eviction of peer. keep must be in ascending order without doubles.
 func IssueRevocation(key crypto.PrivKey, pool PoolID, p peer.ID, keep []peer.ID, at time.Time) (Revocation, error) {
-	payload := appendBytes(nil, p)
+	payload := canon.AppendBytes(nil, p)
 	payload = binary.AppendUvarint(payload, uint64(len(keep)))
 	for _, k := range keep {
-		payload = appendBytes(payload, k)
+		payload = canon.AppendBytes(payload, k)
 	}
 	return issue[Revocation](key, Envelope{Domain: domainRevocation, Pool: pool, Issued: at, Payload: payload})
 }
@@ -216,7 +218,7 @@ func ParseRecord(raw []byte) (Record, error) {
 		return nil, err
 	}
 	h := head{Pool: e.Pool, Signer: e.Signer, raw: append([]byte(nil), raw...), hash: sha256.Sum256(raw)}
-	d := decoder{rest: e.Payload}
+	d := decoder{canon.Decoder{Rest: e.Payload}}
 	var r Record
 	switch e.Domain {
 	case domainCertificate:
@@ -226,21 +228,21 @@ func ParseRecord(raw []byte) (Record, error) {
 	case domainRevocation:
 		r = Revocation{head: h, Peer: d.peer(), Keep: d.keep(), At: e.Issued}
 	case domainDeparture:
-		r = Departure{head: h, Serial: d.uvarint(), At: e.Issued}
+		r = Departure{head: h, Serial: d.Uvarint(), At: e.Issued}
 	case domainNotice:
-		n := Notice{head: h, Number: d.uvarint(), At: e.Issued}
-		copy(n.Sum[:], d.fixed(len(n.Sum)))
+		n := Notice{head: h, Number: d.Uvarint(), At: e.Issued}
+		copy(n.Sum[:], d.Fixed(len(n.Sum)))
 		r = n
 	default:
 		return nil, errors.New("ident: record: its kind is unknown")
 	}
 	if e.Domain != domainCertificate && !e.Expires.IsZero() {
-		d.fail("it expires, which its kind does not")
+		d.failf("it expires, which its kind does not")
 	}
 	if e.Issued.IsZero() {
-		d.fail("it has no time")
+		d.failf("it has no time")
 	}
-	if err := d.end(); err != nil {
+	if err := d.End(); err != nil {
 		return nil, fmt.Errorf("ident: record: %w", err)
 	}
 	return r, nil
@@ -250,37 +252,37 @@ func ParseRecord(raw []byte) (Record, error) {
 func (d *decoder) certificate(h head, e Envelope) Certificate {
 	c := Certificate{head: h, NotBefore: e.Issued, NotAfter: e.Expires}
 	c.Peer = d.peer()
-	c.Name = string(d.bytes(NameMax))
-	if role := d.fixed(1); role != nil {
+	c.Name = string(d.Bytes(NameMax))
+	if role := d.Fixed(1); role != nil {
 		c.Role = Role(role[0])
 	}
-	c.Serial = d.uvarint()
+	c.Serial = d.Uvarint()
 	switch {
-	case d.err != nil:
+	case d.Err != nil:
 	case c.Name == "" || CleanName(c.Name) != c.Name:
-		d.fail("its name has characters that names must not have")
+		d.failf("its name has characters that names must not have")
 	case !c.Role.Valid():
-		d.fail("its role is unknown")
+		d.failf("its role is unknown")
 	case !c.NotAfter.After(c.NotBefore) || c.NotAfter.Sub(c.NotBefore) > certificateSpan:
-		d.fail("its times are out of bounds")
+		d.failf("its times are out of bounds")
 	}
 	return c
 }
 
 // keep reads a list of peers in strictly ascending order.
 func (d *decoder) keep() []peer.ID {
-	n := d.uvarint()
+	n := d.Uvarint()
 	if n > KeepMax {
-		d.fail("it keeps more than %d admins", KeepMax)
+		d.failf("it keeps more than %d admins", KeepMax)
 		return nil
 	}
 	var out []peer.ID
 	for range n {
 		p := d.peer()
 		if len(out) > 0 && p <= out[len(out)-1] {
-			d.fail("its list is not in order")
+			d.failf("its list is not in order")
 		}
-		if d.err != nil {
+		if d.Err != nil {
 			return nil
 		}
 		out = append(out, p)

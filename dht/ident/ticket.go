@@ -10,6 +10,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
+
+	"github.com/shoal-os/shoal/dht/canon"
 )
 
 const (
@@ -57,7 +59,7 @@ type Ticket struct {
 // addresses, and those too long for a ticket, are left out.
 func (t Ticket) String() string {
 	body := append([]byte(nil), t.Pool[:]...)
-	body = appendBytes(body, t.Inviter)
+	body = canon.AppendBytes(body, t.Inviter)
 	body = append(body, t.Secret[:]...)
 	body = binary.AppendUvarint(body, unixSeconds(t.Expires))
 	body = append(body, byte(t.Role))
@@ -69,7 +71,7 @@ func (t Ticket) String() string {
 	}
 	body = binary.AppendUvarint(body, uint64(len(addrs)))
 	for _, a := range addrs {
-		body = appendBytes(body, a)
+		body = canon.AppendBytes(body, a)
 	}
 	// The length comes first, so that a ticket that was cut short can be told from one with a wrong character.
 	out := binary.AppendUvarint([]byte{ticketVersion}, uint64(len(body)))
@@ -101,10 +103,10 @@ func ParseTicket(s string) (Ticket, error) {
 	if err != nil {
 		return Ticket{}, fmt.Errorf("ident: ticket: %w", err)
 	}
-	d := decoder{rest: body}
+	d := decoder{canon.Decoder{Rest: body}}
 	t := d.ticket()
 	// A ticket whose checksum is right and whose content is not was made so: no copying error explains it.
-	if err := d.end(); err != nil {
+	if err := d.End(); err != nil {
 		return Ticket{}, fmt.Errorf("ident: ticket: %w (%w)", ErrTicketAltered, err)
 	}
 	return t, nil
@@ -119,9 +121,9 @@ func unwrapTicket(encoded string) ([]byte, error) {
 			return nil, ErrTicketAltered
 		}
 	}
-	d := decoder{rest: raw}
-	version := d.fixed(1)
-	if d.err != nil {
+	d := decoder{canon.Decoder{Rest: raw}}
+	version := d.Fixed(1)
+	if d.Err != nil {
 		return nil, ErrTicketTruncated
 	}
 	if version[0] != ticketVersion {
@@ -131,18 +133,18 @@ func unwrapTicket(encoded string) ([]byte, error) {
 		}
 		return nil, ErrTicketAltered
 	}
-	n := d.uvarint()
+	n := d.Uvarint()
 	switch {
-	case errors.Is(d.err, errShort):
+	case errors.Is(d.Err, canon.ErrShort):
 		return nil, ErrTicketTruncated
-	case d.err != nil, n > TicketMax:
+	case d.Err != nil, n > TicketMax:
 		return nil, ErrTicketAltered
-	case uint64(len(d.rest)) < n+ticketSum:
+	case uint64(len(d.Rest)) < n+ticketSum:
 		return nil, ErrTicketTruncated
-	case uint64(len(d.rest)) > n+ticketSum, !checksumFits(raw), text32.EncodeToString(raw) != encoded:
+	case uint64(len(d.Rest)) > n+ticketSum, !checksumFits(raw), text32.EncodeToString(raw) != encoded:
 		return nil, ErrTicketAltered
 	}
-	return d.fixed(int(n)), nil
+	return d.Fixed(int(n)), nil
 }
 
 func checksumFits(raw []byte) bool {
@@ -153,22 +155,22 @@ func checksumFits(raw []byte) bool {
 // ticket reads the content.
 func (d *decoder) ticket() Ticket {
 	var t Ticket
-	copy(t.Pool[:], d.fixed(len(t.Pool)))
+	copy(t.Pool[:], d.Fixed(len(t.Pool)))
 	t.Inviter = d.peer()
-	copy(t.Secret[:], d.fixed(len(t.Secret)))
+	copy(t.Secret[:], d.Fixed(len(t.Secret)))
 	t.Expires = d.time()
-	if role := d.fixed(1); role != nil {
+	if role := d.Fixed(1); role != nil {
 		t.Role = Role(role[0])
 		if !t.Role.Valid() {
-			d.fail("its role is unknown")
+			d.failf("its role is unknown")
 		}
 	}
-	n := d.uvarint()
+	n := d.Uvarint()
 	if n > TicketAddrs {
-		d.fail("it has more than %d addresses", TicketAddrs)
+		d.failf("it has more than %d addresses", TicketAddrs)
 	}
 	for range n {
-		if d.err != nil {
+		if d.Err != nil {
 			return t
 		}
 		d.addr(&t)
@@ -178,12 +180,12 @@ func (d *decoder) ticket() Ticket {
 
 // addr reads one address. One of a kind that this build does not know is skipped: the ticket may have others.
 func (d *decoder) addr(t *Ticket) {
-	raw := d.bytes(ticketAddrMax)
-	if d.err != nil {
+	raw := d.Bytes(ticketAddrMax)
+	if d.Err != nil {
 		return
 	}
 	if len(raw) == 0 {
-		d.fail("it has an empty address")
+		d.failf("it has an empty address")
 		return
 	}
 	a, err := multiaddr.NewMultiaddrBytes(raw)

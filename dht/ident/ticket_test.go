@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
+
+	"github.com/shoal-os/shoal/dht/canon"
 )
 
 func sampleTicket(t testing.TB) Ticket {
@@ -133,9 +135,9 @@ func FuzzTicketBody(f *testing.F) {
 	}
 	f.Add(raw)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		d := decoder{rest: body}
+		d := decoder{canon.Decoder{Rest: body}}
 		tk := d.ticket()
-		if d.end() != nil {
+		if d.End() != nil {
 			return
 		}
 		again, err := ParseTicket(tk.String())

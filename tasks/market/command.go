@@ -8,6 +8,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/shoal-os/shoal/dht/canon"
 	"github.com/shoal-os/shoal/tasks/job"
 )
 
@@ -87,9 +88,9 @@ func (c *Command) append(buf []byte) []byte {
 	buf = append(buf, byte(c.Kind))
 	buf = appendLease(buf, c.Lease)
 	buf = binary.AppendUvarint(buf, c.Checked)
-	buf = appendBytes(buf, c.By)
+	buf = canon.AppendBytes(buf, c.By)
 	buf = binary.AppendUvarint(buf, uint64(c.Ran/time.Microsecond))
-	return appendBytes(buf, c.Data)
+	return canon.AppendBytes(buf, c.Data)
 }
 
 func appendLease(buf []byte, l Lease) []byte {
@@ -98,33 +99,28 @@ func appendLease(buf []byte, l Lease) []byte {
 	return binary.AppendUvarint(buf, l.Token.Seq)
 }
 
-func appendBytes[T ~string | ~[]byte](buf []byte, b T) []byte {
-	buf = binary.AppendUvarint(buf, uint64(len(b)))
-	return append(buf, b...)
-}
-
 // DecodeBatch reads what EncodeBatch wrote.
 func DecodeBatch(data []byte) (at time.Time, commands []Command, err error) {
-	d := decoder{rest: data}
-	if v := d.byte(); d.err == nil && v != commandVersion {
-		d.err = fmt.Errorf("version %d", v)
+	d := decoder{canon.Decoder{Rest: data}}
+	if v := d.Byte(); d.Err == nil && v != commandVersion {
+		d.Err = fmt.Errorf("version %d", v)
 	}
 	at = d.time()
-	n := d.count(BatchMax)
+	n := d.Count(BatchMax)
 	for range n {
 		commands = append(commands, d.command())
-		if d.err != nil {
+		if d.Err != nil {
 			break
 		}
 	}
-	if err := d.end(); err != nil {
+	if err := d.End(); err != nil {
 		return time.Time{}, nil, fmt.Errorf("market: batch: %w", err)
 	}
 	return at, commands, nil
 }
 
 func (d *decoder) command() Command {
-	c := Command{Kind: CommandKind(d.byte()), Lease: d.lease(), Checked: d.uvarint(), By: peer.ID(d.bytes(peerIDMax)), Ran: d.duration()}
+	c := Command{Kind: CommandKind(d.Byte()), Lease: d.lease(), Checked: d.Uvarint(), By: peer.ID(d.Bytes(peerIDMax)), Ran: d.duration()}
 	limit := job.ResultMax
 	switch c.Kind {
 	case Submit:
@@ -135,9 +131,9 @@ func (d *decoder) command() Command {
 		limit = NoteMax
 	case Finish:
 	default:
-		d.fail(fmt.Errorf("kind %d of command", c.Kind))
+		d.Fail(fmt.Errorf("kind %d of command", c.Kind))
 	}
-	c.Data = d.bytes(limit)
+	c.Data = d.Bytes(limit)
 	return c
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"pgregory.net/rapid"
 
+	"github.com/shoal-os/shoal/dht/canon"
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/tasks/job"
 )
@@ -469,9 +470,9 @@ func TestTaskSet(t *testing.T) {
 		if got, ok := s.prev(first, end); ok != found || ok && got != prev {
 			t.Fatalf("prev of %d to %d is %d %v, want %d %v", first, end, got, ok, prev, found)
 		}
-		d := decoder{rest: s.append(nil)}
+		d := decoder{canon.Decoder{Rest: s.append(nil)}}
 		back := d.taskSet(size)
-		if err := d.end(); err != nil || fmt.Sprint(back) != fmt.Sprint(s) {
+		if err := d.End(); err != nil || fmt.Sprint(back) != fmt.Sprint(s) {
 			t.Fatalf("%v became %v, %v", s, back, err)
 		}
 	})
@@ -548,7 +549,7 @@ func FuzzRestore(f *testing.F) {
 
 func FuzzRecordIn(f *testing.F) {
 	e := entry{state: Succeeded, by: "w", results: [][]byte{{1, 2}}}
-	f.Add(appendBytes([]byte{5}, e.append(nil)), 5)
+	f.Add(canon.AppendBytes([]byte{5}, e.append(nil)), 5)
 	f.Fuzz(func(t *testing.T, page []byte, task int) {
 		if r, err := RecordIn(page, task); err == nil && (r.State < Succeeded || r.State > Skipped) {
 			t.Errorf("a closed task in state %d", r.State)

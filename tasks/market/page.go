@@ -12,6 +12,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/shoal-os/shoal/dht/canon"
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/tasks/job"
 )
@@ -70,26 +71,26 @@ func (e *entry) append(buf []byte) []byte {
 	buf = append(buf, byte(e.state))
 	buf = binary.AppendUvarint(buf, e.token.Term)
 	buf = binary.AppendUvarint(buf, e.token.Seq)
-	buf = appendBytes(buf, e.by)
+	buf = canon.AppendBytes(buf, e.by)
 	buf = binary.AppendUvarint(buf, uint64(e.ran/time.Microsecond))
 	buf = binary.AppendUvarint(buf, uint64(max(0, e.at.UnixMilli())))
 	buf = binary.AppendUvarint(buf, uint64(len(e.results)))
 	for _, r := range e.results {
-		buf = appendBytes(buf, r)
+		buf = canon.AppendBytes(buf, r)
 	}
 	return buf
 }
 
 func (d *decoder) entry() entry {
 	e := entry{
-		state: State(d.byte()), token: job.Token{Term: d.uvarint(), Seq: d.uvarint()}, by: peer.ID(d.bytes(peerIDMax)),
+		state: State(d.Byte()), token: job.Token{Term: d.Uvarint(), Seq: d.Uvarint()}, by: peer.ID(d.Bytes(peerIDMax)),
 		ran: d.duration(), at: d.time(),
 	}
 	if e.state < Succeeded || e.state > Skipped {
-		d.fail(fmt.Errorf("a closed task in state %d", e.state))
+		d.Fail(fmt.Errorf("a closed task in state %d", e.state))
 	}
-	for range d.count(failuresKept) {
-		e.results = append(e.results, d.bytes(job.ResultMax))
+	for range d.Count(failuresKept) {
+		e.results = append(e.results, d.Bytes(job.ResultMax))
 	}
 	return e
 }
@@ -134,7 +135,7 @@ func (l *Ledger) seal(n uint32) {
 	var data []byte
 	for _, t := range slices.Sorted(maps.Keys(p.entries)) {
 		data = binary.AppendUvarint(data, uint64(t))
-		data = appendBytes(data, p.entries[t])
+		data = canon.AppendBytes(data, p.entries[t])
 	}
 	sum := chunk.SumRaw(data)
 	l.pages[n] = append(l.pages[n], sum)
@@ -154,9 +155,9 @@ func (l *Ledger) looseEntry(t uint32) (e entry, ok bool) {
 	if !ok {
 		return e, false
 	}
-	d := decoder{rest: raw}
+	d := decoder{canon.Decoder{Rest: raw}}
 	e = d.entry()
-	return e, d.end() == nil
+	return e, d.End() == nil
 }
 
 // entry finds what is still in memory of a closed task.
@@ -176,19 +177,19 @@ func (l *Ledger) entry(t uint32) (entry, bool) {
 
 // entryOf finds a task in a page's bytes.
 func entryOf(data []byte, task uint32) (e entry, err error) {
-	d := decoder{rest: data}
-	for d.err == nil && len(d.rest) > 0 {
-		t, raw := d.uint32(), d.bytes(entryMax)
-		if d.err == nil && t == task {
-			in := decoder{rest: raw}
+	d := decoder{canon.Decoder{Rest: data}}
+	for d.Err == nil && len(d.Rest) > 0 {
+		t, raw := d.Uint32(), d.Bytes(entryMax)
+		if d.Err == nil && t == task {
+			in := decoder{canon.Decoder{Rest: raw}}
 			e = in.entry()
-			return e, in.end()
+			return e, in.End()
 		}
 	}
-	if d.err == nil {
-		d.err = ErrOpen
+	if d.Err == nil {
+		d.Err = ErrOpen
 	}
-	return e, d.err
+	return e, d.Err
 }
 
 // Sealed returns the pages that are not yet Stored, lowest first. They are kept, in snapshots too, until Stored is
@@ -266,7 +267,7 @@ func (e *entry) record() Record {
 // ErrOpen if the task is not in it.
 func RecordIn(page []byte, task int) (Record, error) {
 	if len(page) > PageMax || task < 0 || task > job.TasksMax {
-		return Record{}, fmt.Errorf("market: page: %w", errLimit)
+		return Record{}, fmt.Errorf("market: page: %w", canon.ErrLimit)
 	}
 	e, err := entryOf(page, uint32(task))
 	if err != nil {

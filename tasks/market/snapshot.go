@@ -8,6 +8,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/shoal-os/shoal/dht/canon"
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/tasks/job"
 )
@@ -29,9 +30,9 @@ func (l *Ledger) Snapshot() ([]byte, error) {
 		return buf, nil
 	}
 	buf = binary.AppendUvarint(buf, l.born)
-	buf = appendBytes(buf, l.signed.Raw)
-	buf = appendBytes(buf, l.canceled)
-	buf = appendBytes(buf, l.canceler)
+	buf = canon.AppendBytes(buf, l.signed.Raw)
+	buf = canon.AppendBytes(buf, l.canceled)
+	buf = canon.AppendBytes(buf, l.canceler)
 	ended := uint64(0)
 	if !l.ended.IsZero() {
 		ended = uint64(max(0, l.ended.UnixMilli()))
@@ -60,13 +61,13 @@ func (s *taskSet) append(buf []byte) []byte {
 
 func (d *decoder) taskSet(size int) taskSet {
 	s := newTaskSet(size)
-	for t := uint64(0); d.err == nil; {
-		gap, length := d.uvarint(), d.uvarint()
+	for t := uint64(0); d.Err == nil; {
+		gap, length := d.Uvarint(), d.Uvarint()
 		if gap == 0 && length == 0 {
 			break
 		}
 		if length == 0 || gap > uint64(size) || length > uint64(size) || t+gap+length > uint64(size) || gap == 0 && t > 0 {
-			d.fail(errLimit)
+			d.Fail(canon.ErrLimit)
 			break
 		}
 		for t += gap; length > 0; length-- {
@@ -83,10 +84,10 @@ func (l *Ledger) appendTrouble(buf []byte) []byte {
 		buf = binary.AppendUvarint(buf, uint64(t))
 		buf = binary.AppendUvarint(buf, uint64(len(l.trouble[t])))
 		for _, f := range l.trouble[t] {
-			buf = appendBytes(buf, f.by)
+			buf = canon.AppendBytes(buf, f.by)
 			buf = binary.AppendUvarint(buf, f.token.Term)
 			buf = binary.AppendUvarint(buf, f.token.Seq)
-			buf = appendBytes(buf, f.result)
+			buf = canon.AppendBytes(buf, f.result)
 		}
 	}
 	return buf
@@ -98,7 +99,7 @@ func (l *Ledger) appendPages(buf []byte) []byte {
 		buf = binary.AppendUvarint(buf, uint64(len(parts)))
 		for _, sum := range parts {
 			if p, fresh := l.fresh[sum]; fresh {
-				buf = appendBytes(append(buf, 1), p.Data)
+				buf = canon.AppendBytes(append(buf, 1), p.Data)
 			} else {
 				buf = append(append(buf, 0), sum.Sum[:]...)
 			}
@@ -111,7 +112,7 @@ func (l *Ledger) appendPages(buf []byte) []byte {
 		buf = binary.AppendUvarint(buf, uint64(len(p.entries)))
 		for _, t := range slices.Sorted(maps.Keys(p.entries)) {
 			buf = binary.AppendUvarint(buf, uint64(t))
-			buf = appendBytes(buf, p.entries[t])
+			buf = canon.AppendBytes(buf, p.entries[t])
 		}
 	}
 	return buf
@@ -133,20 +134,20 @@ func (l *Ledger) Restore(data []byte) error {
 
 func (l *Ledger) restore(data []byte) error {
 	if len(data) > restoreMax {
-		return errLimit
+		return canon.ErrLimit
 	}
-	d := decoder{rest: slices.Clone(data)} // what is kept of it must be ours
-	if v := d.byte(); d.err == nil && v != snapshotVersion {
+	d := decoder{canon.Decoder{Rest: slices.Clone(data)}} // what is kept of it must be ours
+	if v := d.Byte(); d.Err == nil && v != snapshotVersion {
 		return fmt.Errorf("version %d", v)
 	}
-	l.index = d.uvarint()
-	if d.err != nil || len(d.rest) == 0 {
-		return d.end()
+	l.index = d.Uvarint()
+	if d.Err != nil || len(d.Rest) == 0 {
+		return d.End()
 	}
-	l.born = d.uvarint()
-	raw := d.bytes(job.SignedMax)
-	if d.err != nil {
-		return d.err
+	l.born = d.Uvarint()
+	raw := d.Bytes(job.SignedMax)
+	if d.Err != nil {
+		return d.Err
 	}
 	signed, err := job.Trust(raw)
 	if err != nil {
@@ -156,78 +157,78 @@ func (l *Ledger) restore(data []byte) error {
 		return fmt.Errorf("it is of the job %s", signed.ID.Short())
 	}
 	l.begin(signed)
-	l.canceled, l.canceler = string(d.bytes(NoteMax)), peer.ID(d.bytes(peerIDMax))
+	l.canceled, l.canceler = string(d.Bytes(NoteMax)), peer.ID(d.Bytes(peerIDMax))
 	l.ended = d.time()
 	l.closed = d.taskSet(int(l.all))
 	l.restoreFailed(&d)
 	l.restoreTrouble(&d)
 	for i := range l.ran {
-		l.ran[i] = d.uint32()
+		l.ran[i] = d.Uint32()
 	}
 	for n := range uint32(len(l.pages)) {
-		if d.err == nil {
+		if d.Err == nil {
 			l.restorePage(&d, n)
 		}
 	}
-	return d.end()
+	return d.End()
 }
 
 func (l *Ledger) restoreFailed(d *decoder) {
-	for range d.count(int(l.all)) {
-		t := d.uint32()
-		if d.err == nil && (t >= l.all || !l.closed.has(t)) {
-			d.fail(errLimit)
+	for range d.Count(int(l.all)) {
+		t := d.Uint32()
+		if d.Err == nil && (t >= l.all || !l.closed.has(t)) {
+			d.Fail(canon.ErrLimit)
 		}
 		l.failed[t] = true
 	}
 }
 
 func (l *Ledger) restoreTrouble(d *decoder) {
-	for range d.count(int(l.all)) {
-		t := d.uint32()
-		if d.err == nil && (t >= l.all || l.closed.has(t)) {
-			d.fail(errLimit)
+	for range d.Count(int(l.all)) {
+		t := d.Uint32()
+		if d.Err == nil && (t >= l.all || l.closed.has(t)) {
+			d.Fail(canon.ErrLimit)
 		}
-		for range d.count(job.FailuresMax) {
+		for range d.Count(job.FailuresMax) {
 			l.trouble[t] = append(l.trouble[t], failure{
-				peer.ID(d.bytes(peerIDMax)), job.Token{Term: d.uvarint(), Seq: d.uvarint()}, d.bytes(failureMax),
+				peer.ID(d.Bytes(peerIDMax)), job.Token{Term: d.Uvarint(), Seq: d.Uvarint()}, d.Bytes(failureMax),
 			})
 		}
-		if d.err != nil {
+		if d.Err != nil {
 			return
 		}
 	}
 }
 
 func (l *Ledger) restorePage(d *decoder, n uint32) {
-	for range d.count(PageTasks) {
-		switch kind := d.byte(); kind {
+	for range d.Count(PageTasks) {
+		switch kind := d.Byte(); kind {
 		case 0:
 			sum := d.cid()
 			l.pages[n] = append(l.pages[n], sum)
 			l.away[sum] = n
 		case 1:
-			data := d.bytes(PageMax)
+			data := d.Bytes(PageMax)
 			sum := chunk.SumRaw(data)
 			l.pages[n] = append(l.pages[n], sum)
 			l.fresh[sum] = Page{int(n), sum, data}
 		default:
-			d.fail(fmt.Errorf("kind %d of page", kind))
+			d.Fail(fmt.Errorf("kind %d of page", kind))
 			return
 		}
 	}
-	p := &loosePage{entries: map[uint32][]byte{}, sealed: int(d.uint32())}
-	for range d.count(PageTasks) {
-		t, raw := d.uint32(), d.bytes(entryMax)
-		if d.err != nil || t/PageTasks != n || t >= l.all || !l.closed.has(t) {
-			d.fail(errLimit)
+	p := &loosePage{entries: map[uint32][]byte{}, sealed: int(d.Uint32())}
+	for range d.Count(PageTasks) {
+		t, raw := d.Uint32(), d.Bytes(entryMax)
+		if d.Err != nil || t/PageTasks != n || t >= l.all || !l.closed.has(t) {
+			d.Fail(canon.ErrLimit)
 			return
 		}
 		p.entries[t] = raw
 		p.weight += len(raw)
 	}
 	if p.sealed > PageTasks {
-		d.fail(errLimit)
+		d.Fail(canon.ErrLimit)
 	}
 	if p.sealed+len(p.entries) > 0 {
 		l.loose[n] = p
