@@ -40,42 +40,15 @@ const (
 	gapGrows   = 3
 )
 
-// visits counts the streams of others.
-type visits struct {
-	mu   sync.Mutex
-	open map[peer.ID]int
-	all  int
-}
-
-func (v *visits) enter(id peer.ID) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.open[id] >= visitsMax || v.all >= visitsAll {
-		return false
-	}
-	v.open[id]++
-	v.all++
-	return true
-}
-
-func (v *visits) leave(id peer.ID) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.all--
-	if v.open[id]--; v.open[id] == 0 {
-		delete(v.open, id)
-	}
-}
-
 // visit runs the serving of a stream, within the bounds.
 func (t *Tasks) visit(raw network.Stream, f func(ctx context.Context, from peer.ID, r *bufio.Reader) error) {
 	from := raw.Conn().RemotePeer()
 	end := make(chan struct{})
-	ok := t.visits.enter(from)
+	ok := t.visits.Enter(from)
 	if ok {
 		ok = t.start(func() {
 			defer close(end)
-			defer t.visits.leave(from)
+			defer t.visits.Leave(from)
 			ctx, cancel := context.WithCancel(t.ctx)
 			defer cancel()
 			stop := context.AfterFunc(ctx, func() { _ = wire.Reset(raw, wire.Errorf(wire.Closing, "")) })
@@ -90,7 +63,7 @@ func (t *Tasks) visit(raw network.Stream, f func(ctx context.Context, from peer.
 			_ = raw.Close()
 		})
 		if !ok {
-			t.visits.leave(from)
+			t.visits.Leave(from)
 		}
 	}
 	if !ok {

@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/shoal-os/shoal/dht/ident"
+	"github.com/shoal-os/shoal/dht/wire"
 	"github.com/shoal-os/shoal/storage/quorum"
 	"github.com/shoal-os/shoal/tasks/job"
 	"github.com/shoal-os/shoal/tasks/market"
@@ -39,7 +40,7 @@ type Tasks struct {
 	once    sync.Once
 
 	streams atomic.Uint64 // numbers of workers' streams
-	visits  visits
+	visits  *wire.Slots   // streams of others
 	ads     chan *market.Ad
 	hand    *hand
 	stops   []func()
@@ -58,8 +59,8 @@ func Open(cfg Config) (*Tasks, error) {
 		return nil, fmt.Errorf("tasks: %w", err)
 	}
 	t := &Tasks{cfg: cfg, self: cfg.Self.ID, log: cfg.Log, ads: make(chan *market.Ad, adsWait), seats: map[job.ID]*seat{}}
+	t.visits = wire.NewSlots(visitsMax, visitsAll)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	t.visits.open = map[peer.ID]int{}
 	t.hand = newHand(t)
 	cfg.Quorum.Register(KindJob, t.makeMachine)
 	t.stops = append(t.stops, cfg.Quorum.WatchGroups(t.groupIs), cfg.Members.OnConnected(t.met))

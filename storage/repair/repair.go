@@ -20,6 +20,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/shoal-os/shoal/dht/wire"
 	"github.com/shoal-os/shoal/storage/block/piece"
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/directory/disk"
@@ -66,7 +67,7 @@ type Repair struct {
 
 	keep    keep
 	talks   talks
-	served  served
+	served  *wire.Slots // streams of others
 	queues  queues
 	flight  flight
 	owed    owed
@@ -120,6 +121,7 @@ func newRepair(cfg Config) *Repair {
 		news:    make(chan struct{}),
 		trims:   make(chan placement.Trim, trimsMax),
 		members: make(chan struct{}, 1),
+		served:  wire.NewSlots(servedEach, servedMax),
 		rate:    newLimiter(cfg.Rate, min(rateBurst, cfg.Rate)),
 		planner: placement.New(cfg.plan()),
 	}

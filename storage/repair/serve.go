@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -25,36 +24,6 @@ const (
 	quietTime = 2 * idleTime
 )
 
-// served counts the streams of others.
-type served struct {
-	mu   sync.Mutex
-	each map[peer.ID]int
-	all  int
-}
-
-func (s *served) enter(p peer.ID) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.each == nil {
-		s.each = map[peer.ID]int{}
-	}
-	if s.all >= servedMax || s.each[p] >= servedEach {
-		return false
-	}
-	s.each[p]++
-	s.all++
-	return true
-}
-
-func (s *served) leave(p peer.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all--
-	if s.each[p]--; s.each[p] == 0 {
-		delete(s.each, p)
-	}
-}
-
 // visit is a stream on which another member asks.
 type visit struct {
 	r    *Repair
@@ -72,12 +41,12 @@ func (r *Repair) serve(raw network.Stream) {
 		return
 	}
 	defer r.wg.Done()
-	if !r.served.enter(v.peer) {
+	if !r.served.Enter(v.peer) {
 		v.refuse(wire.Errorf(wire.Busy, "too many streams"))
 		_ = raw.Close()
 		return
 	}
-	defer r.served.leave(v.peer)
+	defer r.served.Leave(v.peer)
 	stop := context.AfterFunc(r.ctx, func() { _ = raw.Reset() })
 	defer stop()
 	if err := v.run(); err != nil {
