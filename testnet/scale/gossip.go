@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/shoal-os/shoal/dht/agenda"
 )
 
 // What GossipSub is set to by default, which shoal keeps, and what a message weighs.
@@ -64,7 +66,7 @@ type spread struct {
 
 // publish spreads one message: its publisher sends it to all that it is connected to, others pass it on along the mesh.
 func (o *overlay) publish(rng *rand.Rand, self int) (s spread) {
-	var c clock
+	var c agenda.Agenda
 	n := len(o.mesh)
 	got := make([]bool, n)
 	left := n - 1
@@ -72,7 +74,7 @@ func (o *overlay) publish(rng *rand.Rand, self int) (s spread) {
 	var receive func(i, from int32)
 	send := func(i, to int32) {
 		sends++
-		c.after(20*time.Millisecond+time.Duration(rng.Int64N(40e6)), func() { receive(to, i) })
+		c.After(20*time.Millisecond+time.Duration(rng.Int64N(40e6)), func() { receive(to, i) })
 	}
 	receive = func(i, from int32) {
 		if got[i] {
@@ -80,7 +82,7 @@ func (o *overlay) publish(rng *rand.Rand, self int) (s spread) {
 		}
 		got[i] = true
 		if left--; left == n/100 {
-			s.last = c.now
+			s.last = c.Now
 		}
 		mine := 0
 		for _, to := range o.mesh[i] {
@@ -104,7 +106,7 @@ func (o *overlay) publish(rng *rand.Rand, self int) (s spread) {
 		}
 	}
 	s.publisher = float64(sends)
-	c.run(time.Hour)
+	c.Run(time.Hour)
 	s.delivered, s.copies = 1-float64(left)/float64(n-1), float64(sends)/float64(n-1)
 	return s
 }

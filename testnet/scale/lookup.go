@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/shoal-os/shoal/dht/agenda"
 )
 
 // What kad-dht is set to, in shoal as by default.
@@ -92,7 +94,7 @@ func (k *kademlia) nearest(i int, key uint64) []int32 {
 // search is one lookup as kad-dht does it: alpha requests under way, over when the beta nearest have answered; then the
 // rest of the nearest kadK are asked too.
 type search struct {
-	clock
+	agenda.Agenda
 	k      *kademlia
 	rng    *rand.Rand
 	self   int32
@@ -140,7 +142,7 @@ func (s *search) ask(p int32) {
 	s.flying++
 	s.asked++
 	s.deep = max(s.deep, s.heard[p])
-	s.after(40*time.Millisecond+time.Duration(s.rng.Int64N(80e6)), func() {
+	s.After(40*time.Millisecond+time.Duration(s.rng.Int64N(80e6)), func() {
 		s.flying--
 		if s.over {
 			return
@@ -159,7 +161,7 @@ func (k *kademlia) lookup(rng *rand.Rand, self int, key uint64) (asked, deep int
 	if len(s.heard) > 0 {
 		s.next()
 	}
-	s.run(time.Hour)
+	s.Run(time.Hour)
 	top := s.near(kadK, 0, 1, 2)
 	for _, p := range top {
 		if s.state[p] == 0 {

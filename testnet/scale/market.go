@@ -8,6 +8,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/shoal-os/shoal/dht/agenda"
 	"github.com/shoal-os/shoal/dht/ident"
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/tasks/job"
@@ -83,7 +84,7 @@ func (r sale) ended() string {
 
 // bazaar is one leading steward, the log of one replica, and all workers of a pool. Nothing is lost in it.
 type bazaar struct {
-	clock
+	agenda.Agenda
 	cpu     func() float64
 	rng     *rand.Rand
 	bounded bool
@@ -130,7 +131,7 @@ func (c Config) submit(n int, e errand, bounded bool) (sale, error) {
 	}
 	b.ledger = market.NewLedger(signed.ID, func(a market.Applied) { b.tell(market.StewardEvent{Kind: market.Result, Applied: a}) })
 	b.steward = market.NewSteward(signed.ID, self)
-	b.now = time.Second
+	b.Now = time.Second
 	if err := b.append([]market.Command{{Kind: market.Submit, By: self, Data: signed.Raw}}); err != nil {
 		return sale{}, err
 	}
@@ -143,7 +144,7 @@ func (c Config) submit(n int, e errand, bounded bool) (sale, error) {
 		return sale{}, fmt.Errorf("market: the job was not taken")
 	}
 	b.tell(market.StewardEvent{Kind: market.Lead, Term: 1, View: view, Stewards: []peer.ID{self}})
-	b.run(b.now + marketWatch)
+	b.Run(b.Now + marketWatch)
 	b.out.begun -= time.Second
 	if p := b.ledger.Progress(); !p.Over {
 		b.out.over = 0
@@ -164,7 +165,7 @@ func (b *bazaar) open(i int) {
 	b.work(i, market.WorkerEvent{Kind: market.Changed, Lends: lends})
 }
 
-func (b *bazaar) moment() market.Moment { return market.Moment(b.now) }
+func (b *bazaar) moment() market.Moment { return market.Moment(b.Now) }
 func (b *bazaar) latency() time.Duration {
 	return 20*time.Millisecond + time.Duration(b.rng.Int64N(40e6))
 }
@@ -177,7 +178,7 @@ func (b *bazaar) append(commands []market.Command) error {
 	b.index++
 	b.ledger.Apply(b.index, 1, data)
 	if b.ledger.Progress().Over && b.out.over == 0 {
-		b.out.over = b.now - time.Second
+		b.out.over = b.Now - time.Second
 	}
 	return nil
 }
@@ -187,7 +188,7 @@ func (b *bazaar) tell(ev market.StewardEvent) {
 	b.inbox = append(b.inbox, ev)
 	if !b.due {
 		b.due = true
-		b.after(gather, b.lead)
+		b.After(gather, b.lead)
 	}
 }
 
@@ -200,7 +201,7 @@ func (b *bazaar) lead() {
 	b.out.cpu += seconds(b.cpu() - began)
 	if len(out.Propose) > 0 {
 		commands := append([]market.Command(nil), out.Propose...)
-		b.after(logTime, func() {
+		b.After(logTime, func() {
 			if err := b.append(commands); err != nil {
 				panic(err) // of our own making
 			}
@@ -215,7 +216,7 @@ func (b *bazaar) lead() {
 	}
 	if b.sWake = out.Wake; b.sWake != 0 {
 		at := b.sWake
-		b.after(time.Duration(at)-b.now, func() {
+		b.After(time.Duration(at)-b.Now, func() {
 			if b.sWake == at && !b.due {
 				b.lead()
 			}
@@ -229,7 +230,7 @@ func (b *bazaar) send(o market.Addressed) {
 		b.granted++
 		b.out.fit += float64(b.stalls[i].fit)
 	}
-	b.after(b.latency(), func() {
+	b.After(b.latency(), func() {
 		if b.stalls[i].streams[stream] {
 			b.work(i, market.WorkerEvent{Kind: market.Ordered, Job: b.job.ID, Stream: stream, Order: o.Order})
 		}
@@ -246,7 +247,7 @@ func (b *bazaar) announce(ad *market.Ad) {
 		for range hops {
 			d += b.latency()
 		}
-		b.after(d, func() {
+		b.After(d, func() {
 			b.out.heard++
 			b.work(i, market.WorkerEvent{Kind: market.Announced, Ad: &copied})
 		})
@@ -263,7 +264,7 @@ func (b *bazaar) work(i int, ev market.WorkerEvent) {
 		}
 		b.out.messages++
 		stream := uint64(i)*streamsEach + p.Stream
-		b.after(b.latency(), func() {
+		b.After(b.latency(), func() {
 			b.tell(market.StewardEvent{Kind: market.Reported, Peer: x.id, Stream: stream, Report: p.Report})
 		})
 	}
@@ -275,10 +276,10 @@ func (b *bazaar) work(i int, ev market.WorkerEvent) {
 	}
 	for _, s := range out.Starts {
 		if b.out.begun == 0 {
-			b.out.begun = b.now
+			b.out.begun = b.Now
 		}
 		end := market.End{Lease: s.Lease, Ran: b.errand.takes, Result: b.result}
-		b.after(b.errand.takes, func() { b.work(i, market.WorkerEvent{Kind: market.Ended, Job: s.Job, End: end}) })
+		b.After(b.errand.takes, func() { b.work(i, market.WorkerEvent{Kind: market.Ended, Job: s.Job, End: end}) })
 	}
 	for _, ad := range out.Looks {
 		b.out.looks++
@@ -287,11 +288,11 @@ func (b *bazaar) work(i int, ev market.WorkerEvent) {
 			look.Local = look.Total
 		}
 		id := ad.Job
-		b.after(2*b.latency(), func() { b.work(i, market.WorkerEvent{Kind: market.Looked, Job: id, Look: look}) })
+		b.After(2*b.latency(), func() { b.work(i, market.WorkerEvent{Kind: market.Looked, Job: id, Look: look}) })
 	}
 	if x.wake = out.Wake; x.wake != 0 {
 		at := x.wake
-		b.after(time.Duration(at)-b.now, func() {
+		b.After(time.Duration(at)-b.Now, func() {
 			if x.wake == at {
 				b.work(i, market.WorkerEvent{})
 			}
@@ -303,14 +304,14 @@ func (b *bazaar) dial(i int, n uint64) {
 	x := &b.stalls[i]
 	x.streams[n] = true
 	b.out.bids++
-	b.after(b.latency(), func() {
+	b.After(b.latency(), func() {
 		if !x.streams[n] {
 			return
 		}
 		b.here++
 		b.out.most = max(b.out.most, b.here)
 		b.tell(market.StewardEvent{Kind: market.Joined, Peer: x.id, Stream: uint64(i)*streamsEach + n})
-		b.after(b.latency(), func() {
+		b.After(b.latency(), func() {
 			if x.streams[n] {
 				b.work(i, market.WorkerEvent{Kind: market.Connected, Job: b.job.ID, Stream: n})
 			}
@@ -321,7 +322,7 @@ func (b *bazaar) dial(i int, n uint64) {
 func (b *bazaar) hangup(i int, n uint64) {
 	x := &b.stalls[i]
 	delete(x.streams, n)
-	b.after(b.latency(), func() {
+	b.After(b.latency(), func() {
 		b.here--
 		b.tell(market.StewardEvent{Kind: market.Left, Peer: x.id, Stream: uint64(i)*streamsEach + n})
 	})

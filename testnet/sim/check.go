@@ -108,14 +108,14 @@ func (w *world) checkSteward(x *node, out *market.StewardOut) {
 		w.fail("%s: %v", x.id, err)
 	}
 	if out.Announce != nil || x.steward.OpenTasks() == 0 {
-		x.adAt = w.now
+		x.adAt = w.Now
 	}
-	if _, leading := x.steward.Leading(); leading && w.now-x.adAt > adBound && !w.chaos {
+	if _, leading := x.steward.Leading(); leading && w.Now-x.adAt > adBound && !w.chaos {
 		w.fail("%s has %d open tasks and has announced none since %v", x.id, x.steward.OpenTasks(), x.adAt)
 	}
 	for _, l := range x.steward.Leases() {
 		end := x.moment(l.Expires)
-		if end < w.now-time.Millisecond {
+		if end < w.Now-time.Millisecond {
 			w.fail("%s: the lease of task %d lapsed at %v and stands", x.id, l.Task, end)
 		}
 		f.ends[l.Token] = max(f.ends[l.Token], end)
@@ -154,7 +154,7 @@ func (w *world) runs(x *node, g *guest) {
 // ran checks a guest that stops or goes on: until now its lease must have stood at who granted it.
 func (w *world) ran(x *node, g *guest, goesOn ...bool) {
 	f := &w.facts
-	if end := f.ends[g.attempt.Token]; w.now > end {
+	if end := f.ends[g.attempt.Token]; w.Now > end {
 		w.fail("%s runs task %d as %s, whose lease lapsed at %v", x.id, g.attempt.Task, g.attempt.Token, end)
 	}
 	if len(goesOn) == 0 {

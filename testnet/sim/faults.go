@@ -125,7 +125,7 @@ func (w *world) mischief() {
 	if !w.chaos || len(w.plan.faults) == 0 {
 		return
 	}
-	w.after(w.plan.every/4+w.upTo(w.plan.every*3/2), w.mischief)
+	w.After(w.plan.every/4+w.upTo(w.plan.every*3/2), w.mischief)
 	x := w.nodes[w.rng.IntN(len(w.nodes))]
 	kind := w.plan.faults[w.rng.IntN(len(w.plan.faults))]
 	w.note("fault %d at %s", kind, x.id)
@@ -146,7 +146,7 @@ func (w *world) mischief() {
 			w.side[i] = w.rng.IntN(2)
 		}
 		w.parted()
-		w.after(w.between(100*time.Millisecond, 15*time.Second), func() { clear(w.side); w.estranged() })
+		w.After(w.between(100*time.Millisecond, 15*time.Second), func() { clear(w.side); w.estranged() })
 	case cutoff:
 		y := w.nodes[w.rng.IntN(len(w.nodes))]
 		w.cutLinks(w.between(100*time.Millisecond, 15*time.Second), linkOf(x, y))
@@ -209,7 +209,7 @@ func (w *world) cutLinks(d time.Duration, links ...[2]int) {
 		w.cut[l] = true
 	}
 	w.parted()
-	w.after(d, func() {
+	w.After(d, func() {
 		for _, l := range links {
 			delete(w.cut, l)
 		}
@@ -243,7 +243,7 @@ func (w *world) crash(x *node, back time.Duration) {
 		return
 	}
 	life := x.life
-	w.after(back, func() {
+	w.After(back, func() {
 		if x.life == life {
 			x.start()
 		}
@@ -264,7 +264,7 @@ func (w *world) presence(x *node, here bool) {
 // estranged tells replicas that cannot reach one another so, and once more when they can.
 func (w *world) estranged() {
 	for _, x := range w.nodes[:w.plan.stewards] {
-		w.after(w.between(2*time.Second, 8*time.Second), func() { w.presence(x, x.up && !x.idle()) })
+		w.After(w.between(2*time.Second, 8*time.Second), func() { w.presence(x, x.up && !x.idle()) })
 	}
 }
 
@@ -293,7 +293,7 @@ func (w *world) sleep(x *node, d time.Duration) {
 	for _, g := range stopped {
 		x.stopGuest(g)
 	}
-	x.asleep = w.now + d
+	x.asleep = w.Now + d
 	w.noticed(x, d)
 	w.wakeAfter(x, d, func() {
 		x.stepWorker() // before anything else runs
@@ -320,14 +320,14 @@ func (w *world) pause(x *node, d time.Duration) {
 	if !x.up || x.idle() {
 		return
 	}
-	x.paused = w.now + d
+	x.paused = w.Now + d
 	w.noticed(x, d)
 	w.wakeAfter(x, d, func() { x.stepWorker() })
 }
 
 func (w *world) wakeAfter(x *node, d time.Duration, first func()) {
 	life := x.life
-	w.after(d, func() {
+	w.After(d, func() {
 		if x.life != life || x.idle() {
 			return
 		}
@@ -350,15 +350,15 @@ func (w *world) wakeAfter(x *node, d time.Duration, first func()) {
 // noticed breaks the streams of a node that does nothing, if that lasts; it learns of it when it goes on.
 func (w *world) noticed(x *node, d time.Duration) {
 	if t := w.between(2*time.Second, 20*time.Second); t < d {
-		w.after(t, func() {
+		w.After(t, func() {
 			if x.idle() {
 				w.breakStreams(func(st *stream) bool { return st.from == x || st.to == x }, time.Second)
 			}
 		})
-		w.after(t, func() {
+		w.After(t, func() {
 			if x.idle() {
 				w.presence(x, false)
-				w.after(max(x.asleep, x.paused)-w.now+time.Second, func() { w.presence(x, x.up) })
+				w.After(max(x.asleep, x.paused)-w.Now+time.Second, func() { w.presence(x, x.up) })
 			}
 		})
 	}
@@ -368,8 +368,8 @@ func (w *world) noticed(x *node, d time.Duration) {
 func (w *world) breakStreams(which func(*stream) bool, within time.Duration) {
 	for _, st := range w.openStreams() {
 		if which(st) {
-			w.after(w.upTo(within), func() { w.tellFrom(st) })
-			w.after(w.upTo(within), func() { w.tellTo(st) })
+			w.After(w.upTo(within), func() { w.tellFrom(st) })
+			w.After(w.upTo(within), func() { w.tellTo(st) })
 		}
 	}
 }
@@ -381,7 +381,7 @@ func (w *world) parted() {
 		if !w.apart(st.from, st.to) {
 			continue
 		}
-		w.after(w.between(500*time.Millisecond, 12*time.Second), func() {
+		w.After(w.between(500*time.Millisecond, 12*time.Second), func() {
 			if w.apart(st.from, st.to) {
 				w.tellFrom(st)
 				w.tellTo(st)

@@ -138,9 +138,9 @@ func (x *node) stepReplica(events ...replica.Event) {
 	}
 	x.rWake = 0
 	if !out.Idle {
-		at := x.w.now + max(x.real(market.Moment(out.Wake)), 0)
+		at := x.w.Now + max(x.real(market.Moment(out.Wake)), 0)
 		x.rWake = at
-		x.later(at-x.w.now, func() {
+		x.later(at-x.w.Now, func() {
 			if x.rWake == at {
 				x.stepReplica()
 			}
@@ -258,7 +258,7 @@ func (x *node) lookAtLead() {
 		if !ok {
 			return // the submission is on its way
 		}
-		x.lead, x.leader, x.adAt = st.Term, st.Self, x.w.now
+		x.lead, x.leader, x.adAt = st.Term, st.Self, x.w.Now
 		x.w.note("%s leads term %d", x.id, st.Term)
 		x.w.leads(x, &v, st.Term)
 		x.stepSteward(market.StewardEvent{Kind: market.Lead, Term: st.Term, View: v, Stewards: x.w.stewardIDs()})
@@ -303,7 +303,7 @@ func (x *node) sendRaft(m replica.Message) {
 		if m.Raft != nil && copies > 1 {
 			mm.Raft = proto.CloneOf(m.Raft)
 		}
-		w.after(w.latency(), func() {
+		w.After(w.latency(), func() {
 			if !w.apart(x, to) {
 				to.hear(func() { to.receive(x, mm, snap, index) })
 			}

@@ -49,7 +49,7 @@ func (x *node) stepSteward(events ...market.StewardEvent) {
 }
 
 func (x *node) propose(commands []market.Command) {
-	data, err := market.EncodeBatch(time.UnixMilli(x.w.now.Milliseconds()), commands)
+	data, err := market.EncodeBatch(time.UnixMilli(x.w.Now.Milliseconds()), commands)
 	if err != nil {
 		x.w.fail("%s: %v", x.id, err)
 		return
@@ -82,7 +82,7 @@ func (x *node) announce(ad *market.Ad) {
 		if y != x && w.chaos && w.chance(w.plan.loss) {
 			continue
 		}
-		w.after(w.latency(), func() {
+		w.After(w.latency(), func() {
 			if w.apart(x, y) {
 				return
 			}
@@ -120,7 +120,7 @@ func (w *world) travel(st *stream, to *node, f func()) {
 		other = st.to
 	}
 	for range copies {
-		w.after(w.latency(), func() {
+		w.After(w.latency(), func() {
 			if to.life == life && !w.apart(other, to) {
 				to.hear(f)
 			}
@@ -209,7 +209,7 @@ func (x *node) dial(d market.Dial) {
 		return
 	}
 	life := x.life
-	w.after(w.latency(), func() {
+	w.After(w.latency(), func() {
 		switch {
 		case x.life != life || st.fromEnd:
 		case w.apart(x, y) || !y.up:
@@ -237,12 +237,12 @@ func (x *node) hangup(number uint64) {
 	}
 	st.fromEnd = true
 	delete(x.streams, number)
-	w.after(w.latency(), func() {
+	w.After(w.latency(), func() {
 		if !w.apart(st.from, st.to) {
 			w.tellTo(st)
 			return
 		}
-		w.after(w.between(time.Second, 10*time.Second), func() { w.tellTo(st) })
+		w.After(w.between(time.Second, 10*time.Second), func() { w.tellTo(st) })
 	})
 }
 
@@ -291,7 +291,7 @@ func (x *node) resume(g *guest) {
 	if g.running || g.over {
 		return
 	}
-	g.running, g.since = true, x.w.now
+	g.running, g.since = true, x.w.Now
 	x.w.runs(x, g)
 	x.goOn(g)
 }
@@ -305,8 +305,8 @@ func (x *node) goOn(g *guest) {
 	w := x.w
 	g.turn++
 	turn := g.turn
-	left := g.left - (w.now - g.since)
-	w.after(min(left, x.real(g.until)-time.Microsecond), func() {
+	left := g.left - (w.Now - g.since)
+	w.After(min(left, x.real(g.until)-time.Microsecond), func() {
 		if g.turn != turn || !g.running {
 			return
 		}
@@ -325,7 +325,7 @@ func (x *node) stopGuest(g *guest) {
 	}
 	g.running = false
 	g.turn++
-	g.left -= x.w.now - g.since
+	g.left -= x.w.Now - g.since
 	x.w.ran(x, g)
 }
 

@@ -81,18 +81,18 @@ func Run(seed uint64, without Guard) (Result, error) { return Trace(seed, withou
 func Trace(seed uint64, without Guard, tell func(string)) (Result, error) {
 	w := newWorld(seed, without, tell)
 	w.chaos = true
-	w.after(w.upTo(w.plan.every), w.mischief)
+	w.After(w.upTo(w.plan.every), w.mischief)
 	w.run(w.plan.chaos, nil)
 	w.heal()
-	healed := w.now
+	healed := w.Now
 	if !w.over() {
 		w.run(healed+finishWithin, w.over)
 	}
 	if w.err == nil && !w.over() {
 		w.fail("the job has not ended %v after the last fault", finishWithin)
 	}
-	w.res.Longest = w.now - healed
-	w.run(w.now+settleWithin, w.settled)
+	w.res.Longest = w.Now - healed
+	w.run(w.Now+settleWithin, w.settled)
 	if w.err == nil && !w.settled() {
 		w.fail("the job has ended, and %v later somebody does not know", settleWithin)
 	}
@@ -106,7 +106,7 @@ func (w *world) morning() {
 	for _, x := range w.nodes {
 		if x.away && w.err == nil && x.idle() {
 			for _, y := range w.nodes {
-				w.sleep(y, x.asleep-w.now-w.between(time.Second, time.Minute))
+				w.sleep(y, x.asleep-w.Now-w.between(time.Second, time.Minute))
 			}
 			w.run(nightEnds, func() bool { return !x.idle() && w.settled() })
 			if w.err == nil && (x.idle() || !w.settled()) {
@@ -207,7 +207,7 @@ func (w *world) submit(x *node) {
 		panic(err)
 	}
 	x.ask(func(id uint64) replica.Event { return replica.Propose{ID: id, Data: data} }, w.plan.patience, func(replica.Reason) {})
-	w.after(time.Second, func() { w.resubmit() })
+	w.After(time.Second, func() { w.resubmit() })
 }
 
 // resubmit has another steward try when the submitter is gone before its submission was heard of.
@@ -221,7 +221,7 @@ func (w *world) resubmit() {
 			return
 		}
 	}
-	w.after(time.Second, func() { w.resubmit() })
+	w.After(time.Second, func() { w.resubmit() })
 }
 
 // Many plays the schedules first, first+1, … on all cores, and stops at the first that fails.

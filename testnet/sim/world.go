@@ -1,13 +1,13 @@
 package sim
 
 import (
-	"container/heap"
 	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/shoal-os/shoal/dht/agenda"
 	"github.com/shoal-os/shoal/tasks/job"
 	"github.com/shoal-os/shoal/tasks/market"
 )
@@ -17,12 +17,11 @@ const stepsMax = 100_000
 
 // world is one pool under virtual time, with one job. All chance in it comes from its seed.
 type world struct {
+	agenda.Agenda // true time, which no peer knows
+
 	seed    uint64
 	without Guard
 	rng     *rand.Rand
-	now     time.Duration // true time, which no peer knows
-	seq     uint64
-	queue   timers
 	nodes   []*node
 	plan    plan
 	job     *job.Signed
@@ -51,7 +50,7 @@ func (w *world) note(format string, args ...any) {
 			args[i] = string(id)
 		}
 	}
-	w.trace(fmt.Sprintf("%v ", w.now) + fmt.Sprintf(format, args...))
+	w.trace(fmt.Sprintf("%v ", w.Now) + fmt.Sprintf(format, args...))
 }
 
 // plan is what a schedule is made of.
@@ -74,34 +73,6 @@ type plan struct {
 	every        time.Duration // between two of them, on average
 }
 
-// timer is something that happens at a time. Of two at the same time the first made comes first.
-type timer struct {
-	at  time.Duration
-	seq uint64
-	f   func()
-}
-
-type timers []timer
-
-func (q timers) Len() int { return len(q) }
-func (q timers) Less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
-}
-func (q timers) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *timers) Push(x any)   { *q = append(*q, x.(timer)) }
-func (q *timers) Pop() any {
-	old := *q
-	x := old[len(old)-1]
-	old[len(old)-1] = timer{}
-	*q = old[:len(old)-1]
-	return x
-}
-
-func (w *world) after(d time.Duration, f func()) {
-	w.seq++
-	heap.Push(&w.queue, timer{w.now + max(d, 0), w.seq, f})
-}
-
 // upTo is a random duration below d.
 func (w *world) upTo(d time.Duration) time.Duration {
 	if d <= 0 {
@@ -122,16 +93,13 @@ func (w *world) fail(format string, args ...any) {
 				args[i] = string(id) // a letter
 			}
 		}
-		w.err = fmt.Errorf("seed %d at %v: %w", w.seed, w.now, fmt.Errorf(format, args...))
+		w.err = fmt.Errorf("seed %d at %v: %w", w.seed, w.Now, fmt.Errorf(format, args...))
 	}
 }
 
 // run lets time pass until the end, or until stop says so.
 func (w *world) run(end time.Duration, stop func() bool) {
-	for w.err == nil && len(w.queue) > 0 && w.queue[0].at <= end {
-		t := heap.Pop(&w.queue).(timer)
-		w.now = t.at
-		t.f()
+	for w.err == nil && w.Next(end) {
 		if w.res.Steps++; w.res.Steps > stepsMax {
 			w.fail("no rest after %d events", stepsMax)
 		}
@@ -139,7 +107,7 @@ func (w *world) run(end time.Duration, stop func() bool) {
 			return
 		}
 	}
-	w.now = max(w.now, end)
+	w.Now = max(w.Now, end)
 }
 
 // node is one peer: a process with a worker and, on the first ones, a steward of the job with its replica.
@@ -169,7 +137,7 @@ type node struct {
 
 // boot is the node's clock, which goes on in sleep.
 func (x *node) boot() market.Moment {
-	return market.Moment(x.offset + time.Duration(float64(x.w.now)*x.rate))
+	return market.Moment(x.offset + time.Duration(float64(x.w.Now)*x.rate))
 }
 
 // real is how long it is until the node's clock shows m.
@@ -183,7 +151,7 @@ func (x *node) moment(m market.Moment) time.Duration {
 }
 
 // idle reports that the process does nothing now, though it is not dead.
-func (x *node) idle() bool { return x.asleep > x.w.now || x.paused > x.w.now }
+func (x *node) idle() bool { return x.asleep > x.w.Now || x.paused > x.w.Now }
 
 // do runs f in the node's process: now, or when it goes on. What happens to a dead process is lost.
 func (x *node) do(f func()) {
@@ -207,7 +175,7 @@ func (x *node) hear(f func()) {
 // later runs f in this life of the node's process, after a while.
 func (x *node) later(d time.Duration, f func()) {
 	life := x.life
-	x.w.after(d, func() {
+	x.w.After(d, func() {
 		if x.life == life {
 			x.do(f)
 		}

@@ -10,7 +10,7 @@ import (
 // before it on its own. A folder that is not listed counts as its nearest listed parent, so that a package may
 // split off a sub-package (its generated schema, say) without asking here.
 var order = [][]string{
-	{"dht/golden", "dht/canon", "dht/ident", "dht/wire", "dht/roster", "dht/host", "dht/gossip", "dht/pool", "dht"},
+	{"dht/golden", "dht/agenda", "dht/canon", "dht/ident", "dht/wire", "dht/roster", "dht/host", "dht/gossip", "dht/pool", "dht"},
 	{"storage/chunk", "storage/placement", "storage/block", "storage/exchange", "storage",
 		"storage/directory", "storage/quorum", "storage/tree", "storage/repair", "storage/sql", "storage/mount"},
 	{"tasks/job", "tasks/market", "tasks/exec", "tasks"},

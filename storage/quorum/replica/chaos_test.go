@@ -70,21 +70,21 @@ func (c *chaos) client(n int) {
 	if !c.on {
 		return
 	}
-	again := func() { c.after(c.chance(100*time.Millisecond), func() { c.client(n) }) }
+	again := func() { c.After(c.chance(100*time.Millisecond), func() { c.client(n) }) }
 	x := c.nodes[c.rng.IntN(len(c.nodes))]
-	if x.r == nil || x.frozen > c.now || !x.member {
+	if x.r == nil || x.frozen > c.Now || !x.member {
 		again()
 		return
 	}
 	op := operation{key: "abc"[c.rng.IntN(3)], write: "+=\x00"[c.rng.IntN(3)], arg: c.rng.IntN(100)}
-	call := c.now
+	call := c.Now
 	end := func(result int, why Reason) {
 		again()
 		switch {
 		case why == OK:
 			op.known = true
 			c.history = append(c.history, porcupine.Operation{
-				ClientId: n, Input: op, Output: result, Call: int64(call), Return: int64(c.now),
+				ClientId: n, Input: op, Output: result, Call: int64(call), Return: int64(c.Now),
 			})
 		case why == Maybe && op.write != 0:
 			c.maybe++
@@ -109,7 +109,7 @@ func (c *chaos) mischief() {
 	if !c.on {
 		return
 	}
-	c.after(20*time.Millisecond+c.chance(600*time.Millisecond), c.mischief)
+	c.After(20*time.Millisecond+c.chance(600*time.Millisecond), c.mischief)
 	x := c.nodes[c.rng.IntN(len(c.nodes))]
 	names := []string{"crash", "crash", "restart", "restart", "cut", "join", "sleep", "jump", "weather", "disk", "absent", "present", "transfer", "members", "checkpoint"}
 	what := names[c.rng.IntN(len(names))]
@@ -217,7 +217,7 @@ func (c *chaos) promote(x *node, tries int, stop func()) {
 			stop()
 		})
 	default:
-		c.after(200*time.Millisecond, func() { c.promote(x, tries-1, stop) })
+		c.After(200*time.Millisecond, func() { c.promote(x, tries-1, stop) })
 	}
 }
 
@@ -324,7 +324,7 @@ func TestChaos(t *testing.T) {
 func TestChaosIsTheSameEachTime(t *testing.T) {
 	a, _ := schedule(7, nothing)
 	b, _ := schedule(7, nothing)
-	if len(a.agreed) == 0 || len(a.agreed) != len(b.agreed) || a.messages != b.messages || a.now != b.now {
+	if len(a.agreed) == 0 || len(a.agreed) != len(b.agreed) || a.messages != b.messages || a.Now != b.Now {
 		t.Errorf("%d commands and %d messages, then %d and %d", len(a.agreed), a.messages, len(b.agreed), b.messages)
 	}
 }

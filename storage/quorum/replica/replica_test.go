@@ -10,8 +10,8 @@ func TestThreeReplicasAgree(t *testing.T) {
 	if !w.until(5*time.Second, func() bool { return w.leader() != nil }) {
 		t.Fatal("no leader", w.failure)
 	}
-	t.Log("leader after", w.now)
-	start := w.now
+	t.Log("leader after", w.Now)
+	start := w.Now
 	done := 0
 	for i := range 300 {
 		w.propose(w.nodes[i%3], addCommand('a', 1), time.Minute, func(_ int, why Reason) {
@@ -23,7 +23,7 @@ func TestThreeReplicasAgree(t *testing.T) {
 	if !w.until(5*time.Second, func() bool { return done == 300 }) {
 		t.Fatal(done, w.failure)
 	}
-	t.Log("300 commands after", w.now-start)
+	t.Log("300 commands after", w.Now-start)
 	if !w.until(10*time.Second, func() bool { return w.nodes[0].r.clock.quiet && w.nodes[1].r.clock.quiet && w.nodes[2].r.clock.quiet }) {
 		t.Fatal("not quiet", w.failure)
 	}

@@ -3,7 +3,6 @@ package replica
 import (
 	"bytes"
 	"cmp"
-	"container/heap"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -14,16 +13,17 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/shoal-os/shoal/dht/agenda"
 )
 
 // world is a group under virtual time: replicas, their disks and clocks, and a network, all of whose faults follow from a seed.
 type world struct {
+	agenda.Agenda
+
 	blank  int // replicas, the last ones, that begin as blank ones
 	seed   uint64
 	rng    *rand.Rand
-	now    time.Duration
-	seq    uint64
-	queue  timers
 	nodes  []*node
 	faults faults
 	break_ mutation
@@ -61,26 +61,6 @@ const (
 	voteTwice          // every vote that is asked for is given
 	noDedupe           // a follower's ask is appended each time it comes
 )
-
-type timer struct {
-	at  time.Duration
-	seq uint64
-	f   func()
-}
-
-type timers []timer
-
-func (q timers) Len() int { return len(q) }
-func (q timers) Less(i, j int) bool {
-	return cmp.Or(cmp.Compare(q[i].at, q[j].at), cmp.Compare(q[i].seq, q[j].seq)) < 0
-}
-func (q timers) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *timers) Push(x any)   { *q = append(*q, x.(timer)) }
-func (q *timers) Pop() any {
-	x := (*q)[len(*q)-1]
-	*q = (*q)[:len(*q)-1]
-	return x
-}
 
 // node is a peer with its part in the group.
 type node struct {
@@ -192,13 +172,8 @@ func (w *world) addNode() *node {
 
 func (w *world) fail(format string, args ...any) {
 	if w.failure == nil {
-		w.failure = fmt.Errorf("seed %d at %v: %w", w.seed, w.now, fmt.Errorf(format, args...))
+		w.failure = fmt.Errorf("seed %d at %v: %w", w.seed, w.Now, fmt.Errorf(format, args...))
 	}
-}
-
-func (w *world) after(d time.Duration, f func()) {
-	w.seq++
-	heap.Push(&w.queue, timer{w.now + d, w.seq, f})
 }
 
 func (w *world) chance(d time.Duration) time.Duration {
@@ -210,24 +185,22 @@ func (w *world) chance(d time.Duration) time.Duration {
 
 // run lets time pass.
 func (w *world) run(d time.Duration) {
-	end := w.now + d
-	for w.failure == nil && len(w.queue) > 0 && w.queue[0].at <= end {
-		t := heap.Pop(&w.queue).(timer)
-		if w.spin++; t.at > w.now {
+	end := w.Now + d
+	for was := w.Now; w.failure == nil && w.Next(end); was = w.Now {
+		if w.spin++; w.Now > was {
 			w.spin = 0
 		}
-		if w.now = t.at; w.spin > 10_000 {
+		if w.spin > 10_000 {
 			w.fail("time stands still")
 		}
-		t.f()
 	}
-	w.now = max(w.now, end)
+	w.Now = max(w.Now, end)
 }
 
 // until lets time pass until a condition holds.
 func (w *world) until(limit time.Duration, ok func() bool) bool {
-	end := w.now + limit
-	for w.failure == nil && w.now < end {
+	end := w.Now + limit
+	for w.failure == nil && w.Now < end {
 		if ok() {
 			return true
 		}
@@ -289,7 +262,7 @@ func (x *node) crash() {
 }
 
 func (x *node) boot() time.Duration {
-	return x.offset + time.Duration(float64(x.w.now)*x.rate)
+	return x.offset + time.Duration(float64(x.w.Now)*x.rate)
 }
 
 // step gives the replica events, unless it sleeps: then they come when it wakes.
@@ -297,7 +270,7 @@ func (x *node) step(events ...Event) {
 	if x.r == nil || x.w.failure != nil {
 		return
 	}
-	if x.frozen > x.w.now {
+	if x.frozen > x.w.Now {
 		x.held = append(x.held, events...)
 		return
 	}
@@ -314,10 +287,10 @@ func (x *node) step(events ...Event) {
 }
 
 func (x *node) sleep(d time.Duration) {
-	x.frozen = x.w.now + d
+	x.frozen = x.w.Now + d
 	life := x.life
-	x.w.after(d, func() {
-		if x.life == life && x.frozen <= x.w.now {
+	x.w.After(d, func() {
+		if x.life == life && x.frozen <= x.w.Now {
 			held := x.held
 			x.held = nil
 			x.step(held...)
@@ -328,7 +301,7 @@ func (x *node) sleep(d time.Duration) {
 // later runs f after a while if the replica still lives.
 func (x *node) later(d time.Duration, f func()) {
 	life := x.life
-	x.w.after(d, func() {
+	x.w.After(d, func() {
 		if x.life == life {
 			f()
 		}
@@ -360,7 +333,7 @@ func (x *node) arm(out Out) {
 		return
 	}
 	d := time.Duration(float64(out.Wake-x.boot())/x.rate) + time.Microsecond
-	at := x.w.now + max(d, 0)
+	at := x.w.Now + max(d, 0)
 	x.wakeAt = at
 	x.later(max(d, 0), func() {
 		if x.wakeAt == at {
@@ -549,7 +522,7 @@ func (w *world) send(from *node, m Message) {
 		if m.Raft != nil && copies > 1 {
 			mm.Raft = proto.Clone(m.Raft).(*raftpb.Message)
 		}
-		w.after(w.chance(w.faults.delay), func() { w.deliver(from, to, mm, index, isSnap && !fresh, snap) })
+		w.After(w.chance(w.faults.delay), func() { w.deliver(from, to, mm, index, isSnap && !fresh, snap) })
 	}
 	if isSnap {
 		from.later(w.faults.delay, func() { from.step(SnapshotSent{To: m.To, OK: !lost}) })
@@ -602,11 +575,11 @@ func (w *world) read(x *node, patience time.Duration, done func(result int, why 
 // patience gives an operation up after a while, or when its node died.
 func (w *world) patience(x *node, id uint64, d time.Duration) {
 	life := x.life
-	w.after(d, func() {
+	w.After(d, func() {
 		if w.ops[id] == nil {
 			return
 		}
-		if x.life == life && x.r != nil && x.frozen <= w.now {
+		if x.life == life && x.r != nil && x.frozen <= w.Now {
 			x.step(Cancel{id})
 		}
 		if f := w.ops[id]; f != nil {
@@ -619,7 +592,7 @@ func (w *world) patience(x *node, id uint64, d time.Duration) {
 // change proposes a change of the members to whoever leads.
 func (w *world) change(op Op, m Member, done func(why Reason)) {
 	for _, x := range w.nodes {
-		if x.r != nil && x.frozen <= w.now && x.r.leading() && x.member {
+		if x.r != nil && x.frozen <= w.Now && x.r.leading() && x.member {
 			w.nextID++
 			id := w.nextID<<8 | uint64(x.n)
 			w.ops[id] = func(_ int, why Reason) { done(why) }
@@ -637,8 +610,8 @@ func (w *world) heal() {
 	w.faults.delay, w.faults.disk = 5*time.Millisecond, 2*time.Millisecond
 	for _, x := range w.nodes {
 		x.side = 0
-		if x.frozen > w.now {
-			x.frozen = w.now
+		if x.frozen > w.Now {
+			x.frozen = w.Now
 			held := x.held
 			x.held = nil
 			x.step(held...)

@@ -16,7 +16,7 @@ import (
 // tell adds a line to the transcript: when, which node, what.
 func (x *node) tell(format string, args ...any) {
 	if x.w.transcript != nil {
-		fmt.Fprintf(x.w.transcript, "%7.1fms  node %d  %s\n", float64(x.w.now.Microseconds())/1000, x.n, fmt.Sprintf(format, args...))
+		fmt.Fprintf(x.w.transcript, "%7.1fms  node %d  %s\n", float64(x.w.Now.Microseconds())/1000, x.n, fmt.Sprintf(format, args...))
 	}
 }
 

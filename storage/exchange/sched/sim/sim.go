@@ -5,12 +5,12 @@
 package sim
 
 import (
-	"container/heap"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"time"
 
+	"github.com/shoal-os/shoal/dht/agenda"
 	"github.com/shoal-os/shoal/storage/chunk/bitfield"
 	"github.com/shoal-os/shoal/storage/exchange/sched"
 )
@@ -58,63 +58,39 @@ func run(seed uint64, f fault) (Result, error) {
 		if w.res.Steps++; w.res.Steps > stepsMax {
 			return w.res, fmt.Errorf("seed %d: no end after %d steps", seed, stepsMax)
 		}
-		if len(w.events) == 0 {
-			return w.res, fmt.Errorf("seed %d: stalled at %v with %d leaves missing", seed, w.now, w.s.Left())
+		if w.Len() == 0 {
+			return w.res, fmt.Errorf("seed %d: stalled at %v with %d leaves missing", seed, w.Now, w.s.Left())
 		}
-		e := heap.Pop(&w.events).(*event)
-		w.now = e.at
-		if w.now > w.limit {
-			return w.res, fmt.Errorf("seed %d: %d of %d leaves missing after %v", seed, w.s.Left(), w.res.Leaves, w.now)
+		if !w.Next(w.limit) {
+			return w.res, fmt.Errorf("seed %d: %d of %d leaves missing after %v", seed, w.s.Left(), w.res.Leaves, w.limit)
 		}
-		if err := e.do(); err != nil {
-			return w.res, fmt.Errorf("seed %d at %v: %w", seed, w.now, err)
+		if w.err != nil {
+			return w.res, fmt.Errorf("seed %d at %v: %w", seed, w.Now, w.err)
 		}
 	}
-	w.res.Time = w.now
+	w.res.Time = w.Now
 	if len(w.came) < w.res.Leaves {
 		return w.res, fmt.Errorf("seed %d: done with %d of %d leaves right", seed, len(w.came), w.res.Leaves)
 	}
 	return w.res, nil
 }
 
-// event is something that happens at a time.
-type event struct {
-	at  time.Duration
-	seq int
-	do  func() error
-}
-
-type queue []*event
-
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
-}
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(*event)) }
-func (q *queue) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return e
-}
-
 // world is one simulated swarm around one downloader.
 type world struct {
-	rng    *rand.Rand
-	s      *sched.Scheduler
-	peers  map[sched.Peer]*server
-	events queue
-	seq    int
-	now    time.Duration
-	limit  time.Duration
-	tick   time.Duration // when a Tick is due
-	size   int           // bytes of a leaf
-	came   map[int]bool  // leaves that arrived right
-	late   map[asked]bool
-	done   bool
-	res    Result
-	fault  fault
+	agenda.Agenda
+
+	rng   *rand.Rand
+	s     *sched.Scheduler
+	peers map[sched.Peer]*server
+	limit time.Duration
+	tick  time.Duration // when a Tick is due
+	size  int           // bytes of a leaf
+	came  map[int]bool  // leaves that arrived right
+	late  map[asked]bool
+	done  bool
+	res   Result
+	err   error // the first
+	fault fault
 }
 
 type asked struct {
@@ -219,8 +195,11 @@ func (w *world) gain(p *server, leaves int) {
 }
 
 func (w *world) at(t time.Duration, do func() error) {
-	w.seq++
-	heap.Push(&w.events, &event{at: max(t, w.now), seq: w.seq, do: do})
+	w.After(t-w.Now, func() {
+		if err := do(); w.err == nil {
+			w.err = err
+		}
+	})
 }
 
 func (w *world) joinAt(t time.Duration, p *server) {
@@ -275,7 +254,7 @@ func (w *world) step(ev sched.Event) error {
 		return nil
 	}
 	endgame := w.s.Endgame()
-	out := w.s.Step(epoch.Add(w.now), ev)
+	out := w.s.Step(epoch.Add(w.Now), ev)
 	if err := w.s.Check(); err != nil {
 		return err
 	}
@@ -292,7 +271,7 @@ func (w *world) step(ev sched.Event) error {
 	}
 	for _, c := range out.Cancels {
 		if p := w.peers[c.Peer]; p != nil {
-			w.at(w.now+p.delay, func() error { p.cancel(c.Run); return nil })
+			w.at(w.Now+p.delay, func() error { p.cancel(c.Run); return nil })
 		}
 	}
 	for _, a := range out.Asks {
@@ -320,7 +299,7 @@ func (w *world) ask(a sched.Ask, endgame bool) {
 	for i := a.Run.First; i < a.Run.First+a.Run.Count; i++ {
 		w.late[asked{p.id, i}] = endgame
 	}
-	w.at(w.now+p.delay, func() error {
+	w.at(w.Now+p.delay, func() error {
 		if p.choked {
 			return nil
 		}
@@ -352,12 +331,12 @@ func (w *world) serve(p *server) {
 	p.busy = true
 	took := time.Duration(float64(w.size) / p.rate * float64(time.Second))
 	w.moving(p, took)
-	w.at(w.now+took, func() error {
+	w.at(w.Now+took, func() error {
 		p.busy = false
 		if p.silent || p.gone {
 			return nil
 		}
-		w.at(w.now+p.delay, func() error { return w.arrive(p, leaf) })
+		w.at(w.Now+p.delay, func() error { return w.arrive(p, leaf) })
 		w.serve(p)
 		return nil
 	})
@@ -366,7 +345,7 @@ func (w *world) serve(p *server) {
 // moving reports a slow leaf's progress every second, as the shell does.
 func (w *world) moving(p *server, took time.Duration) {
 	for t := time.Second; t < took; t += time.Second {
-		w.at(w.now+t+p.delay, func() error {
+		w.at(w.Now+t+p.delay, func() error {
 			if p.silent || p.gone {
 				return nil
 			}
@@ -390,7 +369,7 @@ func (w *world) arrive(p *server, leaf int) error {
 	}
 	err := w.step(sched.Event{Kind: sched.Arrived, Peer: p.id, Run: run, Bytes: w.size})
 	verify := time.Duration(1+w.rng.IntN(5)) * time.Millisecond
-	w.at(w.now+verify, func() error {
+	w.at(w.Now+verify, func() error {
 		if wrong {
 			w.res.Wrong += int64(w.size)
 			if w.came[leaf] {
