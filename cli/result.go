@@ -77,27 +77,28 @@ type resultReader struct {
 	each   bool // one task was asked for by its number
 
 	open, bad int
-	last      client.TaskResult
 }
 
 func (r *resultReader) take(ctx context.Context, t client.TaskResult) error {
-	r.last = t
 	if r.app.json {
-		return json.NewEncoder(r.app.out).Encode(t)
+		if err := json.NewEncoder(r.app.out).Encode(t); err != nil {
+			return err
+		}
 	}
 	switch {
 	case t.State == client.TaskOpen:
 		r.open++
 		return nil
-	case t.State == client.TaskFailed:
-		r.bad++
-		r.app.notefFailure(&t)
-		return nil
 	case t.State != client.TaskDone:
 		r.bad++
+		if t.State == client.TaskFailed && !r.app.json {
+			r.app.notefFailure(&t)
+		}
 		return nil
 	case r.out != nil:
 		return r.out.add(ctx, r.client, r.job.ID, t)
+	case r.app.json:
+		return nil
 	case t.Stdout.Size == int64(len(t.Stdout.Inline)):
 		_, err := r.app.out.Write(t.Stdout.Inline)
 		return err

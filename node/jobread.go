@@ -87,6 +87,7 @@ func (r *results) shape(t *tasks.TaskResult) (client.TaskResult, error) {
 		for _, f := range t.Results {
 			out.Failures = append(out.Failures, client.TaskFailure{Exit: f.Exit, Reason: wire.CleanText(f.Reason)})
 		}
+		out.Failures[len(out.Failures)-1].Worker = out.Worker
 		return out, nil
 	}
 	files, err := r.c.tasks.Outputs(r.ctx, last)

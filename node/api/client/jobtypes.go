@@ -197,7 +197,7 @@ type JobUsage struct {
 
 // TaskFailure is an attempt that failed.
 type TaskFailure struct {
-	Worker string `json:"worker" doc:"Name of the peer"`
+	Worker string `json:"worker,omitempty" doc:"Name of the peer; it is kept of the last attempt only"`
 	Exit   int    `json:"exit,omitempty" doc:"Exit code"`
 	Reason string `json:"reason" doc:"Why, in words"`
 }
