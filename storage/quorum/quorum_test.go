@@ -492,12 +492,19 @@ func chaos(t *testing.T, seed uint64) (history []porcupine.Operation) {
 		}
 	}
 	p.part(0, 0, 0, 0, 0)
-	if _, g, err := p.leader(within(t, time.Minute), id); err != nil {
-		t.Fatalf("seed %d: %v", seed, err)
-	} else if _, err := g.Propose(within(t, time.Minute), add("z", 1)); err != nil {
-		t.Fatalf("seed %d: %v", seed, err)
+	// The first leader may give way to another with what it was given, and say that it does not know.
+	for end := within(t, time.Minute); ; {
+		_, g, err := p.leader(end, id)
+		if err == nil {
+			_, err = g.Propose(end, add("z", 1))
+		}
+		if err == nil {
+			return history
+		}
+		if !errors.Is(err, ErrMaybe) || end.Err() != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
 	}
-	return history
 }
 
 // act does one operation.
