@@ -256,6 +256,34 @@ func TestPresence(t *testing.T) {
 	wait(t, 5*time.Second, "ben is back", func() bool { return a.names() == "anna ben" })
 }
 
+// A machine that is about to sleep is away at once, says nothing more though it hears the others, and is back when it woke.
+func TestASleeperSaysGoodbye(t *testing.T) {
+	a, b := newBox(t, "anna"), newBox(t, "ben")
+	b.join(a, InviteOptions{})
+	meet := func() {
+		t.Helper()
+		wait(t, 5*time.Second, "they see each other", func() bool { return a.names() == "anna ben" && b.names() == "anna ben" })
+	}
+	meet()
+	b.pool.Sleep(context10(t), true)
+	wait(t, time.Second, "anna was told", func() bool { return a.names() == "anna" })
+	b.pool.Sleep(context10(t), true) // as said before
+	last := func() time.Time { m, _ := b.pool.Member(a.self.ID); return m.Seen }
+	asleep := last()
+	wait(t, 10*time.Second, "ben hears anna", func() bool { tick(t, b); return last().After(asleep) })
+	if a.names() != "anna" || b.names() != "anna ben" {
+		t.Errorf("anna sees %q, ben sees %q", a.names(), b.names())
+	}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	b.pool.Sleep(late, false)
+	meet()
+	if err := b.pool.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.pool.Sleep(context10(t), true) // of a closed pool is nothing
+}
+
 func TestSleepWatch(t *testing.T) {
 	var w sleepWatch
 	mono := time.Now()

@@ -69,6 +69,7 @@ type link struct {
 	out    chan *pb.Say
 	marks  chan chan struct{} // closed once all that was queued before is sent
 	cancel context.CancelFunc
+	over   chan struct{} // closed when the link has ended, its farewell included
 
 	// What follows belongs to the pool's goroutine.
 	up      bool
@@ -95,10 +96,10 @@ func (l *link) send(m *pb.Say) {
 	}
 }
 
-// reconcileLinks keeps a link to each member in force, while this peer is one.
+// reconcileLinks keeps a link to each member in force, while this peer is one and awake.
 func (p *Pool) reconcileLinks() {
 	want := make(map[peer.ID]bool)
-	if r := p.Standing(); r != roster.Evicted && r != roster.Left && !p.over() {
+	if r := p.Standing(); r != roster.Evicted && r != roster.Left && !p.over() && !p.asleep {
 		for _, m := range p.view().Members() {
 			want[m.ID] = !m.Self
 		}
@@ -118,7 +119,10 @@ func (p *Pool) reconcileLinks() {
 
 func (p *Pool) startLink(id peer.ID) {
 	ctx, cancel := context.WithCancel(p.ctx)
-	l := &link{peer: id, poke: make(chan struct{}, 1), out: make(chan *pb.Say, linkQueue), marks: make(chan chan struct{}, linkQueue), cancel: cancel}
+	l := &link{
+		peer: id, poke: make(chan struct{}, 1), out: make(chan *pb.Say, linkQueue), marks: make(chan chan struct{}, linkQueue), cancel: cancel,
+		over: make(chan struct{}),
+	}
 	p.links[id] = l
 	p.cfg.Host.ConnManager().Protect(id, connTag)
 	if pl, ok := p.state.places[id]; ok {
@@ -134,8 +138,27 @@ func (p *Pool) stopLinks() {
 	}
 }
 
+// Sleep says that this machine is about to sleep, or with on false that it woke or stays awake after all. Before it sleeps the links
+// end, as in Close, so that the other members see it as away at once and not only when it has been silent for long enough; it keeps
+// its protocols, and hears what they say. When it woke the links are begun anew. Sleep waits until those members were told that a link
+// was up to, but no longer than ctx, nor than two seconds. Once the pool is closed it does nothing. The same may be said again.
+func (p *Pool) Sleep(ctx context.Context, on bool) {
+	var told []<-chan struct{}
+	err := p.do(p.ctx, func() { // whatever ctx is: a pool that missed the waking would say nothing for ever
+		p.asleep = on
+		for _, l := range p.links {
+			told = append(told, l.over)
+		}
+		p.reconcileLinks()
+	})
+	if err == nil && on {
+		waitAll(ctx, told)
+	}
+}
+
 // keepLink keeps one link up until ctx ends.
 func (p *Pool) keepLink(ctx context.Context, l *link) {
+	defer close(l.over)
 	wait := relinkFirst
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -66,6 +66,7 @@ type Pool struct {
 	unsaved  bool
 	problem  error
 	watch    sleepWatch
+	asleep   bool // this machine is about to sleep, see Sleep
 	due      dueTimes
 	relaying relaying
 	resyncs  resyncs
