@@ -2,7 +2,9 @@ package tasks
 
 import (
 	"context"
+	"maps"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -102,25 +104,12 @@ func (h *hand) running() int {
 
 // stop gives everything back, says so, and ends run.
 func (h *hand) stop() {
-	var lines []line
-	said := make(chan struct{})
-	h.box.put(handEvent{WorkerEvent: market.WorkerEvent{Kind: market.Stopping}}, handEvent{do: func() {
-		h.box.put(handEvent{do: func() { // after the step with Stopping
-			for _, l := range h.lines {
-				lines = append(lines, l)
-			}
-			h.stopped = true
-			close(said)
-		}})
-	}})
-	select {
-	case <-said:
-	case <-h.over:
-	}
+	lines := h.tell(context.Background(), market.WorkerEvent{Kind: market.Stopping}, func() { h.stopped = true })
 	<-h.over
-	end := time.Now().Add(partWait)
+	ctx, cancel := context.WithTimeout(context.Background(), partWait)
+	defer cancel()
 	for _, l := range lines {
-		l.flush(time.Until(end))
+		l.flush(ctx)
 		l.close()
 	}
 	h.mu.Lock()
@@ -129,6 +118,27 @@ func (h *hand) stop() {
 		x.kill()
 	}
 	h.shelf.close()
+}
+
+// tell gives the worker an event, waits for the step in which it takes it, and returns the streams on which it may have said
+// something then. and is run on the worker's goroutine after that step.
+func (h *hand) tell(ctx context.Context, ev market.WorkerEvent, and func()) []line {
+	var lines []line
+	taken := make(chan struct{})
+	h.box.put(handEvent{WorkerEvent: ev}, handEvent{do: func() {
+		h.box.put(handEvent{do: func() { // after the step with ev
+			and()
+			lines = slices.Collect(maps.Values(h.lines))
+			close(taken)
+		}})
+	}})
+	select {
+	case <-taken:
+	case <-h.over:
+	case <-ctx.Done():
+		return nil
+	}
+	return lines
 }
 
 // refresh asks what this peer lends.
@@ -332,9 +342,14 @@ func (t *Tasks) Mine(on bool) {
 	t.hand.box.put(handEvent{do: func() { t.hand.mine = on }}, handEvent{WorkerEvent: market.WorkerEvent{Kind: market.Mine, On: on}})
 }
 
-// Sleep says that this machine is about to sleep, or that it woke or stays awake.
-func (t *Tasks) Sleep(on bool) {
-	t.hand.box.put(handEvent{do: func() { t.hand.asleep = on }}, handEvent{WorkerEvent: market.WorkerEvent{Kind: market.Sleeping, On: on}})
+// Sleep says that this machine is about to sleep, or with on false that it woke or stays awake after all. Before it sleeps what runs
+// here is frozen and given back, so that others go on with it at once and not only when its leases are over; Sleep returns when
+// that is on its way to the stewards, or when ctx ends. After Close it does nothing. The same may be said again.
+func (t *Tasks) Sleep(ctx context.Context, on bool) {
+	h := t.hand
+	for _, l := range h.tell(ctx, market.WorkerEvent{Kind: market.Sleeping, On: on}, func() { h.asleep = on }) {
+		l.flush(ctx)
+	}
 }
 
 // Refresh asks Config.Lends now.

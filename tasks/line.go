@@ -25,10 +25,10 @@ const (
 	flushLook = 2 * time.Millisecond
 )
 
-// line is the worker's end of a standing stream. Only the worker's goroutine, or who stops it, calls it.
+// line is the worker's end of a standing stream. Only the worker's goroutine, or who stops it, calls it; flush may be called on any.
 type line interface {
 	post(*market.Report) bool // false: there is no room
-	flush(time.Duration)      // waits until what was posted is sent, but not for long
+	flush(context.Context)    // waits until what was posted is sent, the stream ended, or the context did
 	close()
 }
 
@@ -76,7 +76,7 @@ func (l *localLine) post(r *market.Report) bool {
 	return true
 }
 
-func (l *localLine) flush(time.Duration) {}
+func (l *localLine) flush(context.Context) {}
 
 func (l *localLine) close() { l.seat.leave(l.number) }
 
@@ -102,15 +102,13 @@ func (l *remoteLine) post(r *market.Report) bool {
 	}
 }
 
-func (l *remoteLine) flush(d time.Duration) {
-	timer := time.NewTimer(max(d, 0))
-	defer timer.Stop()
+func (l *remoteLine) flush(ctx context.Context) {
 	look := time.NewTicker(flushLook)
 	defer look.Stop()
 	for l.waiting.Load() > 0 {
 		select {
 		case <-look.C:
-		case <-timer.C:
+		case <-ctx.Done():
 			return
 		case <-l.ctx.Done():
 			return

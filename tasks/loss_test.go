@@ -217,10 +217,22 @@ func TestASleeperIsFrozen(t *testing.T) {
 	boxes, runners := withGates(t, 2)
 	s := boxes[0].submit(count(2, "gate"))
 	busy(t, runners...)
-	boxes[1].Sleep(true)
+	boxes[1].Sleep(t.Context(), true)
+	if st := boxes[1].Status(); !st.Asleep || len(st.Held) > 0 {
+		t.Errorf("%+v", st)
+	}
 	wait(t, "it is frozen", func() bool { return runners[1].running() == 0 })
+	wait(t, "its steward knows", func() bool {
+		info, err := boxes[0].Job(t.Context(), s.ID)
+		return err == nil && len(info.Leases) == 1 && info.Leases[0].Worker == boxes[0].self.ID
+	})
 	runners[0].open()
 	checkOnce(t, boxes[0].all(s.ID), 2)
+	boxes[1].Sleep(t.Context(), false)
+	runners[1].open()
+	s = boxes[0].submit(count(30, "slow", "20ms"))
+	checkOnce(t, boxes[0].all(s.ID), 30)
+	wait(t, "it works again", func() bool { return len(runners[1].starts()) > 1 })
 }
 
 func TestPoison(t *testing.T) {
