@@ -66,6 +66,7 @@ type Config struct {
 
 	gater connmgr.ConnectionGater // who may be connected to; nil: everybody
 	now   func() time.Time        // the clock of the names; nil: the machine's
+	bus   string                  // D-Bus address of the bus on which logind is asked; "": the system's
 }
 
 // valid is a Config that was checked, with its zero fields filled in.

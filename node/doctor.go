@@ -11,6 +11,7 @@ import (
 
 	"github.com/shoal-os/shoal/dht"
 	"github.com/shoal-os/shoal/dht/ident"
+	"github.com/shoal-os/shoal/dht/roster"
 	"github.com/shoal-os/shoal/node/api/client"
 	"github.com/shoal-os/shoal/storage"
 	"github.com/shoal-os/shoal/storage/block"
@@ -195,6 +196,11 @@ func (n *Node) examineWork() []client.Check {
 		out = append(out, ok("tasks", "%d cores lent (%s), for modules and native commands", w.Cores, w.When))
 	default:
 		out = append(out, ok("tasks", "%d cores lent (%s), for modules; native commands are not allowed", w.Cores, w.When))
+	}
+	if err := n.lid.problem(); err != nil {
+		out = append(out, ok("sleep", "the others find out by silence, after %v (%v)", roster.AwayAfter, err))
+	} else {
+		out = append(out, ok("sleep", "the others are told before this machine sleeps"))
 	}
 	for _, lacks := range c.exec.Guards() {
 		out = append(out, warn("runner", "run commands of people you trust only, or start without --allow-exec", "%s", lacks))

@@ -56,6 +56,7 @@ type Node struct {
 	asked    questions
 	gate     gate
 	drills   drills
+	lid      *lidWatch // nil in an offline peer
 
 	fetching atomic.Int32 // gets under way
 
@@ -133,6 +134,10 @@ func (n *Node) assemble(opened *closers) (err error) {
 	}
 	opened.add("storage", n.storage.Close)
 
+	if !n.cfg.Offline {
+		n.lid = watchLid(func(ctx context.Context) (lid, error) { return openLid(ctx, n.cfg.bus) }, n.tellSleep, n.cfg.Log)
+		opened.add("lid", n.lid.close)
+	}
 	if err := n.startCircle(); err != nil {
 		return err
 	}

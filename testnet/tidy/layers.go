@@ -56,6 +56,8 @@ var owners = []struct {
 
 	{"github.com/tetratelabs/wazero", []string{"tasks/exec", "testnet/bench"}}, // the bench, as the floor of what a module can take
 
+	{"github.com/godbus/dbus/v5", []string{"node"}}, // logind tells of the machine's sleep by D-Bus alone
+
 	{"github.com/danielgtaylor/huma/v2", []string{"node/api"}},
 	{"golang.org/x/net/netutil", []string{"node/api", "node"}},
 
