@@ -26,7 +26,7 @@ func newTestnet(a *app) *cobra.Command {
 		Use:   "testnet [flags] SCENARIO",
 		Short: "Start a pool of real local peers, break things by a script, and see what held",
 		Long: "Starts real peers on this machine, each a process with a home of its own, does to them what the\n" +
-			"scenario says (kills, sleep, partitions, full and slow disks), and then looks whether every\n" +
+			"scenario says (kills, sleep, partitions, full and slow disks, clocks that jump), and then looks whether every\n" +
 			"promise was kept: files whole, names equal, nothing crashed. It exits with 1 when one was not.\n\n" +
 			"Where it may (root on Linux, or a system that lets users make networks) each peer is in a network\n" +
 			"of its own and the network between them is emulated; elsewhere they are processes on loopback,\n" +

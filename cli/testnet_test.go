@@ -88,6 +88,37 @@ read here on p2,p3
 	}
 }
 
+// TestTestnetClocks has the clock of a running peer jump, which nobody suffers from, and outlive it.
+func TestTestnetClocks(t *testing.T) {
+	path, dir := filepath.Join(t.TempDir(), "clock.txt"), t.TempDir()
+	const source = `
+start all
+join all
+expect together
+clock p2 +3h
+put ahead on p2 files=3
+read ahead on p1,p3
+clock p3 -5h
+map late on p3 tasks=3
+await late
+kill p2 for 1ms
+expect together
+`
+	if err := os.WriteFile(path, []byte(source), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r, err := runTestnet(t, "--ground", "processes", "--peers", "3", "--keep", dir, path)
+	mustHold(t, r, err)
+	if r.Tally.Jumps != 2 || len(r.Skipped) > 0 {
+		t.Errorf("%d jumps, skipped: %q", r.Tally.Jumps, r.Skipped)
+	}
+	for name, want := range map[string]string{"p1": "0s", "p2": "3h0m0s", "p3": "-5h0m0s"} {
+		if text, err := os.ReadFile(filepath.Join(dir, name, "clock.taken")); err != nil || string(text) != want {
+			t.Errorf("%s goes by a clock that is wrong by %q, %v", name, text, err)
+		}
+	}
+}
+
 // TestTestnetGoesRed: a step that fails (nobody is left who has the film) is told, and the exit code says so.
 func TestTestnetGoesRed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "red.txt")

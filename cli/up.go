@@ -7,6 +7,7 @@ import (
 
 	"github.com/shoal-os/shoal/node"
 	"github.com/shoal-os/shoal/node/api/client"
+	"github.com/shoal-os/shoal/testnet"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -26,6 +27,13 @@ func newUp(a *app) *cobra.Command {
 				return a.detach(cmd.Context(), cmd.Flags())
 			}
 			cfg := flags.config(a)
+			if path, ok := a.env(testnet.ClockEnv); ok {
+				clock, err := testnet.OpenClock(cmd.Context(), path)
+				if err != nil {
+					return err
+				}
+				cfg.Now = clock.Now
+			}
 			cfg.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelInfo})) // with times: it may be a log file
 			return a.up(cmd.Context(), cfg)
 		},

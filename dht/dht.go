@@ -56,6 +56,8 @@ type Config struct {
 	// Remembered is the path of the file in which peers that spoke our protocol are kept for the next start. Empty:
 	// none are kept.
 	Remembered string
+	// Now is the time of day, for that file. Nil: time.Now.
+	Now func() time.Time
 }
 
 // DHT is a running member of the table. All methods are safe for concurrent use. Close ends it; the host stays open.
@@ -88,7 +90,7 @@ type PeerInfo struct {
 func New(h *host.Host, cfg Config) (*DHT, error) {
 	d := &DHT{host: h}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
-	d.memory = newMemory(cfg.Remembered)
+	d.memory = newMemory(cfg.Remembered, cfg.Now)
 	d.dialer = newDialer(h)
 	d.seeder = newSeeder(d.provide, d.Table)
 	watched := watchTable(h, tableEvents{added: d.peerAdded})
@@ -130,7 +132,7 @@ func (d *DHT) run(bootstrap []peer.AddrInfo) {
 
 // peerAdded is called by the table, from its own goroutine, for each peer that entered it.
 func (d *DHT) peerAdded(p peer.ID) {
-	d.memory.seen(d.reachableAt(p), time.Now())
+	d.memory.seen(d.reachableAt(p), d.memory.now())
 	d.seeder.tableGrew()
 }
 
@@ -164,7 +166,7 @@ func (d *DHT) Close() error {
 	d.closeOnce.Do(func() {
 		d.cancel()
 		d.wg.Wait()
-		d.closeErr = errors.Join(d.memory.save(time.Now()), d.kad.Close())
+		d.closeErr = errors.Join(d.memory.save(d.memory.now()), d.kad.Close())
 	})
 	return d.closeErr
 }

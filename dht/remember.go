@@ -35,6 +35,7 @@ type remembered struct {
 // memory is the peers of before, in a file. An empty path keeps them for this run only.
 type memory struct {
 	path string
+	now  func() time.Time
 
 	mu    sync.Mutex
 	known map[peer.ID]remembered
@@ -43,9 +44,13 @@ type memory struct {
 	changed chan struct{} // capacity 1
 }
 
-// newMemory loads the file. One that is missing or cannot be used counts as empty, and is replaced at the next change.
-func newMemory(path string) *memory {
-	m := &memory{path: path, known: make(map[peer.ID]remembered), changed: make(chan struct{}, 1)}
+// newMemory loads the file. One that is missing or cannot be used counts as empty, and is replaced at the next change. now is
+// the time of day; nil is time.Now.
+func newMemory(path string, now func() time.Time) *memory {
+	if now == nil {
+		now = time.Now
+	}
+	m := &memory{path: path, now: now, known: make(map[peer.ID]remembered), changed: make(chan struct{}, 1)}
 	if path == "" {
 		return m
 	}
@@ -92,7 +97,7 @@ func (m *memory) peers() []peer.AddrInfo {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []peer.AddrInfo
-	for _, p := range m.newestFirst(time.Now()) {
+	for _, p := range m.newestFirst(m.now()) {
 		out = append(out, p.info)
 	}
 	return out
@@ -135,7 +140,7 @@ func (m *memory) run(ctx context.Context) {
 		timer.Reset(rememberSettle)
 		select {
 		case <-timer.C:
-			_ = m.save(time.Now())
+			_ = m.save(m.now())
 		case <-ctx.Done():
 			return
 		}

@@ -26,7 +26,7 @@ func someone(t testing.TB, port int) peer.AddrInfo {
 
 func TestMemoryKeepsTheNewest(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "peers.json")
-	m := newMemory(file)
+	m := newMemory(file, nil)
 	now := time.Now().Truncate(time.Second)
 	var all []peer.AddrInfo
 	for i := range 3 * rememberMax {
@@ -39,7 +39,7 @@ func TestMemoryKeepsTheNewest(t *testing.T) {
 	if err := m.save(now); err != nil {
 		t.Fatal(err)
 	}
-	got := newMemory(file).peers()
+	got := newMemory(file, nil).peers()
 	if len(got) != rememberMax {
 		t.Fatalf("%d remembered", len(got))
 	}
@@ -55,7 +55,7 @@ func TestMemoryKeepsTheNewest(t *testing.T) {
 }
 
 func TestMemoryForgets(t *testing.T) {
-	m := newMemory("")
+	m := newMemory("", nil)
 	now := time.Now()
 	m.seen(someone(t, 1), now.Add(-rememberLife))
 	m.seen(peer.AddrInfo{ID: identity(t).ID}, now) // no address, no use
@@ -95,7 +95,7 @@ func TestMemoryOfABadFile(t *testing.T) {
 		if err := os.WriteFile(file, c.data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		m := newMemory(file)
+		m := newMemory(file, nil)
 		if got := m.peers(); len(got) != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
@@ -103,14 +103,14 @@ func TestMemoryOfABadFile(t *testing.T) {
 		if err := m.save(time.Now()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got := newMemory(file).peers(); len(got) != c.want+1 {
+		if got := newMemory(file, nil).peers(); len(got) != c.want+1 {
 			t.Errorf("%s: after saving %v", name, got)
 		}
 	}
 }
 
 func TestMemoryCannotBeSaved(t *testing.T) {
-	m := newMemory(filepath.Join(t.TempDir(), "no", "such", "folder", "peers.json"))
+	m := newMemory(filepath.Join(t.TempDir(), "no", "such", "folder", "peers.json"), nil)
 	m.seen(someone(t, 1), time.Now())
 	if err := m.save(time.Now()); err == nil {
 		t.Error("saved into nothing")
@@ -124,7 +124,7 @@ func TestMemoryCannotBeSaved(t *testing.T) {
 func TestMemoryGathersChanges(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "peers.json")
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(file)
+		m := newMemory(file, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
@@ -139,7 +139,7 @@ func TestMemoryGathersChanges(t *testing.T) {
 			t.Error("written at once")
 		}
 		pass(time.Millisecond)
-		if got := newMemory(file).peers(); len(got) != 5 {
+		if got := newMemory(file, nil).peers(); len(got) != 5 {
 			t.Errorf("%d written", len(got))
 		}
 		cancel()

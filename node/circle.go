@@ -70,7 +70,7 @@ func (n *Node) openCircle() (_ *circle, err error) {
 	offer := newOffer(n)
 	c.pool, err = pool.Open(pool.Config{
 		Home: n.cfg.Home, Identity: n.ident, Host: n.host, Finder: finder{n.dht},
-		Lends: offer.lends, Files: n.files, Confirm: n.confirmJoin, Joined: n.noteJoined,
+		Lends: offer.lends, Files: n.files, Confirm: n.confirmJoin, Joined: n.noteJoined, Now: n.cfg.Now,
 	})
 	offer.opened(c.pool)
 	if err != nil {
@@ -92,7 +92,7 @@ func (n *Node) openCircle() (_ *circle, err error) {
 	}
 	c.names, err = directory.Open(directory.Config{
 		Dir: c.dir, Self: n.ident, Pool: id,
-		Members: c.pool, Streams: c.pool, Presence: presence{c.pool}, News: newsroom{news}, Now: n.cfg.now,
+		Members: c.pool, Streams: c.pool, Presence: presence{c.pool}, News: newsroom{news}, Now: n.cfg.Now,
 	})
 	if err != nil {
 		return nil, openError(err)

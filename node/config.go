@@ -53,6 +53,10 @@ type Config struct {
 	Lend Lend
 	// Patience is how long a member may be away before the copies that it keeps are made anew elsewhere. 0 is 72 hours.
 	Patience time.Duration
+	// Now is the time of day, for all that is to mean something beyond this process: the times in records and certificates,
+	// of files and jobs, and when something ends that outlives a restart. It may jump in both directions at any time, as a
+	// machine's clock does, and is asked from many goroutines. Nil is the machine's.
+	Now func() time.Time
 	// Runner makes the command that starts a child of the peer, in which guests run; arguments are appended. It must call
 	// tasks/exec's Child first thing in its main. Nil is this program itself, which then must do so.
 	Runner func() *exec.Cmd
@@ -65,7 +69,6 @@ type Config struct {
 	Log *slog.Logger
 
 	gater connmgr.ConnectionGater // who may be connected to; nil: everybody
-	now   func() time.Time        // the clock of the names; nil: the machine's
 	bus   string                  // D-Bus address of the bus on which logind is asked; "": the system's
 }
 
@@ -90,6 +93,9 @@ func (c Config) validate() (valid, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Offline {
 		c.Listen, c.LAN, c.Bootstrap, c.UPnP = []string{"/ip4/127.0.0.1/tcp/0"}, false, nil, false

@@ -23,16 +23,17 @@ type feed struct {
 	last      uint64
 	news      chan struct{} // closed and replaced at each event
 	approvers int
+	now       func() time.Time
 }
 
-func (f *feed) init() { f.news = make(chan struct{}) }
+func (f *feed) init(now func() time.Time) { f.now, f.news = now, make(chan struct{}) }
 
 // add appends an event.
 func (f *feed) add(e client.PoolEvent) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.last++
-	e.Seq, e.Time = f.last, time.Now()
+	e.Seq, e.Time = f.last, f.now()
 	f.events = append(f.events, e)
 	if len(f.events) > feedMax {
 		f.events = append(f.events[:0:0], f.events[len(f.events)-feedMax:]...)
@@ -81,7 +82,7 @@ func (n *Node) PoolEvents(ctx context.Context, after uint64, approve bool, each 
 		n.happened.approve(1)
 		defer n.happened.approve(-1)
 	}
-	if err := each(client.PoolEvent{Kind: "watching", Seq: n.happened.latest(), Time: time.Now()}); err != nil {
+	if err := each(client.PoolEvent{Kind: "watching", Seq: n.happened.latest(), Time: n.cfg.Now()}); err != nil {
 		return err
 	}
 	for {

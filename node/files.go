@@ -21,6 +21,7 @@ import (
 	"github.com/shoal-os/shoal/storage"
 	"github.com/shoal-os/shoal/storage/block"
 	"github.com/shoal-os/shoal/storage/block/piece"
+	"github.com/shoal-os/shoal/storage/directory"
 	"github.com/shoal-os/shoal/storage/repair"
 	"github.com/shoal-os/shoal/storage/tree"
 	"github.com/shoal-os/shoal/tasks/keep"
@@ -52,7 +53,7 @@ func (n *Node) openPieces() (*piece.Store, error) {
 	if quota == 0 {
 		quota = staging
 	}
-	s, err := piece.Open(piece.Config{Dir: dir, Quota: quota, Log: n.cfg.Log})
+	s, err := piece.Open(piece.Config{Dir: dir, Quota: quota, Log: n.cfg.Log, Now: n.cfg.Now})
 	if err != nil {
 		return nil, openError(err)
 	}
@@ -103,6 +104,7 @@ func (n *Node) openFiles(c *circle, opened *closers) (err error) {
 		Lends:  func() repair.Offer { return n.offerOf(c) },
 		Power:  power,
 		Near:   func(id peer.ID) bool { return n.near(id) },
+		Now:    n.cfg.Now,
 		Boot:   pool.BootTime,
 		Log:    n.cfg.Log, Timings: timings,
 	})
@@ -112,7 +114,7 @@ func (n *Node) openFiles(c *circle, opened *closers) (err error) {
 	opened.add("repair", c.repair.Close)
 	c.tree, err = tree.Open(tree.Config{
 		Self: n.ident.ID, Name: n.ident.Name, Names: c.names, Bytes: c.repair, Log: n.cfg.Log,
-		Now:     func() time.Time { return time.Now().Add(c.names.Status().Offset) },
+		Now:     n.poolTime(c.names),
 		Trusted: inStep,
 	})
 	if err != nil {
@@ -123,6 +125,11 @@ func (n *Node) openFiles(c *circle, opened *closers) (err error) {
 	opened.add("keeper", c.keeper.Close)
 	c.repair.Use(keep.Union(c.tree, c.keeper))
 	return nil
+}
+
+// poolTime is the time of day as most of the pool has it.
+func (n *Node) poolTime(names *directory.Directory) func() time.Time {
+	return func() time.Time { return n.cfg.Now().Add(names.Status().Offset) }
 }
 
 // offerOf is what this peer lends to the pool's files.

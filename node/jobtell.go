@@ -42,10 +42,10 @@ func (n *Node) Jobs(ctx context.Context, all bool) ([]client.Job, error) {
 	if err != nil {
 		return nil, taskError(err)
 	}
-	out := []client.Job{}
+	out, now := []client.Job{}, n.poolTime(c.names)()
 	for i := range list {
 		j := c.jobShape(&list[i])
-		if !all && j.Over() && !j.Ended.IsZero() && time.Since(j.Ended) > lately {
+		if !all && j.Over() && !j.Ended.IsZero() && now.Sub(j.Ended) > lately {
 			continue
 		}
 		out = append(out, j)

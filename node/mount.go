@@ -104,7 +104,7 @@ func (d *davDoor) open() ([2]http.Handler, error) {
 			},
 			Away: func(err error) bool { return errors.Is(err, repair.ErrNotHere) },
 		})
-		opt := mount.Options{ReadOnly: d.readOnly, PropsFile: filepath.Join(c.dir, davProps), Log: d.node.cfg.Log}
+		opt := mount.Options{ReadOnly: d.readOnly, PropsFile: filepath.Join(c.dir, davProps), Log: d.node.cfg.Log, Now: d.node.cfg.Now}
 		d.faces[0] = mount.Handler(files, opt)
 		opt.Prefix, opt.PropsFile = "/"+d.token, ""
 		d.faces[1] = mount.Handler(files, opt)

@@ -83,8 +83,8 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: checked, started: time.Now(), stop: make(chan struct{})}
-	n.happened.init()
+	n := &Node{cfg: checked, started: checked.Now(), stop: make(chan struct{})}
+	n.happened.init(n.cfg.Now)
 	opened := closers{log: checked.Log}
 	if err := n.assemble(&opened); err != nil {
 		return nil, errors.Join(err, opened.close())
@@ -119,7 +119,7 @@ func (n *Node) assemble(opened *closers) (err error) {
 	}
 	opened.addLoose("host", n.host.Close)
 
-	if n.dht, err = dht.New(n.host, dht.Config{Bootstrap: n.cfg.bootstrap, Remembered: n.file(peersFile)}); err != nil {
+	if n.dht, err = dht.New(n.host, dht.Config{Bootstrap: n.cfg.bootstrap, Remembered: n.file(peersFile), Now: n.cfg.Now}); err != nil {
 		return fmt.Errorf("dht: %w", err)
 	}
 	opened.addLoose("dht", n.dht.Close)

@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/multiformats/go-multiaddr"
 
@@ -197,5 +199,44 @@ func TestExamineHomeOfNobody(t *testing.T) {
 	}
 	if _, err := os.Stat(home); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("looking at a home made it")
+	}
+}
+
+// TestTheTimeOfDayIsOne: what a peer says and signs is by the clock that it was given, and follows when that jumps.
+func TestTheTimeOfDayIsOne(t *testing.T) {
+	var wrong atomic.Int64
+	now := func() time.Time { return time.Now().Round(0).Add(time.Duration(wrong.Load())) }
+	wrong.Store(int64(-30 * time.Hour))
+	n := startNamed(t, "ada", Config{Now: now})
+	about := func(what string, got time.Time) {
+		t.Helper()
+		if d := got.Sub(now()); d.Abs() > time.Minute {
+			t.Errorf("%s is off by %v", what, d)
+		}
+	}
+	s, err := n.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	about("the start", s.Started)
+	for _, jump := range []time.Duration{0, 40 * time.Hour, -2 * time.Hour} {
+		wrong.Add(int64(jump))
+		c := circleOf(t, n)
+		inv, err := n.Invite(t.Context(), client.InviteRequest{TTL: 600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		about("an invitation's end", inv.Expires.Add(-10*time.Minute))
+		if err := c.names.Put("test/a", []byte(jump.String())); err != nil {
+			t.Fatal(err)
+		}
+		r, _ := c.names.Get("test/a")
+		about("a record", r.Time.Time())
+		about("the pool's time", n.poolTime(c.names)())
+		ctx, stop := context.WithCancel(t.Context())
+		if err := n.PoolEvents(ctx, 0, false, func(e client.PoolEvent) error { stop(); about("an event", e.Time); return nil }); err != nil {
+			t.Error(err)
+		}
+		stop()
 	}
 }

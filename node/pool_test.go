@@ -150,7 +150,7 @@ func threePeers(t *testing.T, skews ...time.Duration) ([]*Node, []*cut) {
 	for i, name := range []string{"ada", "bob", "cy"} {
 		cfg := Config{}
 		if i < len(skews) {
-			cfg.now = func() time.Time { return time.Now().Add(skews[i]) }
+			cfg.Now = func() time.Time { return time.Now().Add(skews[i]) }
 		}
 		c := &cut{}
 		cfg.gater = c

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -66,7 +65,7 @@ func (n *Node) openWork(c *circle, opened *closers) (err error) {
 		Lends:  func() market.Lends { return n.lendsNow(c) },
 		Uptime: func(id peer.ID) uint8 { m, _ := c.repair.OfferOf(id); return m.Uptime },
 		Owner:  func(id peer.ID) string { m, _ := c.repair.OfferOf(id); return m.Owner },
-		Now:    func() time.Time { return time.Now().Add(c.names.Status().Offset) },
+		Now:    n.poolTime(c.names),
 		Log:    n.cfg.Log,
 	})
 	if err != nil {
@@ -92,7 +91,7 @@ func (n *Node) openQuorum(c *circle) (*quorum.Engine, error) {
 		if !errors.Is(err, wal.ErrDamaged) {
 			return e, openError(err)
 		}
-		aside := dir + damagedMark + time.Now().UTC().Format("20060102T150405.000")
+		aside := dir + damagedMark + n.cfg.Now().UTC().Format("20060102T150405.000")
 		n.cfg.Log.Warn("what this peer agreed to as a steward of jobs is damaged and was put aside; those jobs go on without it", "err", err, "aside", aside)
 		if err := os.Rename(dir, aside); err != nil {
 			return nil, homeError(n.cfg.Home, err)

@@ -47,6 +47,8 @@ func (w *world) act(ctx context.Context, a script.Action) (note string, err erro
 		return "", w.link(a)
 	case "disk":
 		return "", w.setDisks(a, true)
+	case "clock":
+		return "", w.shift(ctx, a)
 	case "wait":
 		return "", until(ctx, time.Now().Add(a.Hold))
 	case "expect":

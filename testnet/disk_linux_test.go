@@ -57,13 +57,6 @@ func aDisk(t *testing.T) (d *slowDisk, home, under string) {
 	return d, home, under
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestADiskIsAFileSystem: what peers do in their homes can be done, and is there under the disk.
 func TestADiskIsAFileSystem(t *testing.T) {
 	d, home, under := aDisk(t)

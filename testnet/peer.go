@@ -36,8 +36,11 @@ type peer struct {
 	log    string
 	binary string
 
-	changing sync.Mutex // held by who starts or ends it, or changes its disk
+	clock string // the file that says how wrong its clock is
+
+	changing sync.Mutex // held by who starts or ends it, or changes its disk or clock
 	disk     disk
+	wrong    time.Duration // its clock, against this machine's
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
@@ -62,7 +65,7 @@ func (w *world) newPeer(i int) *peer {
 	if w.cfg.Previous != "" && w.plan.Has("upgrade") {
 		binary = w.cfg.Previous
 	}
-	return &peer{w: w, index: i, name: name, home: filepath.Join(dir, "home"), log: filepath.Join(dir, "log"), binary: binary}
+	return &peer{w: w, index: i, name: name, home: filepath.Join(dir, "home"), log: filepath.Join(dir, "log"), clock: filepath.Join(dir, "clock"), binary: binary}
 }
 
 // command is the program in this peer's home, with nothing taken from whoever runs the testnet.
@@ -80,6 +83,9 @@ func (p *peer) command(args ...string) *exec.Cmd {
 	}
 	cmd.Env = append(cmd.Env, "SHOAL_HOME="+p.home, "SHOAL_LAN=false", "SHOAL_UPNP=false", "NO_COLOR=1", "GORACE=atexit_sleep_ms=0",
 		fmt.Sprintf("SHOAL_LISTEN=/ip4/%s/tcp/%d,/ip4/%s/udp/%d/quic-v1", ip, port, ip, port))
+	if p.w.plan.Has("clock") {
+		cmd.Env = append(cmd.Env, ClockEnv+"="+p.clock)
+	}
 	return cmd
 }
 

@@ -127,3 +127,10 @@ func TestDescribe(t *testing.T) {
 		t.Error(source)
 	}
 }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

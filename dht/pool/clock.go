@@ -17,9 +17,13 @@ type clock struct {
 	wall func() time.Time
 }
 
-// systemClock is the machine's. Boot counts from when it was made, so that it fits beside the monotonic clock.
-func systemClock() clock {
-	return clock{boot: BootTime, wall: time.Now}
+// clockOf is the machine's, with the time of day that was asked for.
+func clockOf(cfg Config) clock {
+	c := clock{boot: BootTime, wall: cfg.Now}
+	if c.wall == nil {
+		c.wall = time.Now
+	}
+	return c
 }
 
 func (c clock) moment() roster.Moment { return roster.Moment{Boot: c.boot(), Wall: c.wall().Round(0)} }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -32,6 +33,8 @@ type Config struct {
 	Confirm func(ctx context.Context, r JoinRequest) error
 	// Joined, when set, is told of each peer that was let in here. It must not block.
 	Joined func(r JoinRequest)
+	// Now is the time of day, by which certificates, tickets and absences of days are judged. It may jump. Nil is time.Now.
+	Now func() time.Time
 }
 
 func (c Config) validate() error {

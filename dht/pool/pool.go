@@ -78,7 +78,7 @@ type dueTimes struct{ places, lends, names, renew time.Duration }
 
 // Open makes this peer a member of the pool in its home, or of a new one of its own when there is none. A file that
 // cannot be read yields a *StateError.
-func Open(cfg Config) (*Pool, error) { return openWith(cfg, systemClock()) }
+func Open(cfg Config) (*Pool, error) { return openWith(cfg, clockOf(cfg)) }
 
 func openWith(cfg Config, c clock) (*Pool, error) {
 	if err := cfg.validate(); err != nil {

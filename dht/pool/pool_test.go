@@ -75,7 +75,7 @@ func newBox(t *testing.T, name string, change ...func(*Config)) *box {
 }
 
 func (b *box) clock() clock {
-	c := systemClock()
+	c := clockOf(b.cfg)
 	return clock{
 		boot: func() time.Duration { return c.boot() + time.Duration(b.skew.Load()) },
 		wall: func() time.Time { return c.wall().Add(time.Duration(b.skew.Load())) },

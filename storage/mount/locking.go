@@ -85,7 +85,7 @@ func (f *face) putEmpty(r *http.Request, p string) error {
 	if err := f.inFolder(r, p); err != nil {
 		return err
 	}
-	_, err := f.files.Put(r.Context(), p, strings.NewReader(""), time.Now())
+	_, err := f.files.Put(r.Context(), p, strings.NewReader(""), f.opt.Now())
 	return putFailed(nil, err)
 }
 

@@ -100,6 +100,8 @@ type Options struct {
 	ReadOnly bool
 	// PropsFile keeps the properties that clients invent (dead properties) over restarts. "" keeps them in memory.
 	PropsFile string
+	// Now is the time of day, for files that come without a time of their own. nil is time.Now.
+	Now func() time.Time
 	// Log gets what failed for reasons that are not the client's. nil is nowhere.
 	Log *slog.Logger
 }
@@ -108,6 +110,9 @@ type Options struct {
 func Handler(files FS, opt Options) http.Handler {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
 	}
 	opt.Prefix = strings.TrimRight(opt.Prefix, "/")
 	return &face{

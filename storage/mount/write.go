@@ -83,7 +83,7 @@ func (f *face) put(w http.ResponseWriter, r *http.Request, p string) error {
 	}
 	at, given := modTimeOf(r.Header)
 	if !given {
-		at = time.Now()
+		at = f.opt.Now()
 	}
 	body := &toldBody{Reader: r.Body}
 	after, err := f.files.Put(r.Context(), p, body, at)

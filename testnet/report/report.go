@@ -122,7 +122,8 @@ type Tally struct {
 	Stops     int   `json:"stops"`
 	Pauses    int   `json:"pauses"`
 	Cuts      int   `json:"partitions"`
-	Tried     int   `json:"tried"` // steps that may fail
+	Jumps     int   `json:"jumps,omitempty"` // of clocks
+	Tried     int   `json:"tried"`           // steps that may fail
 	TryFailed int   `json:"tries_failed"`
 	Sent      int64 `json:"sent,omitempty"`
 	Jobs      int   `json:"jobs,omitempty"`

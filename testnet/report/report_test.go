@@ -45,7 +45,7 @@ func sample() *Report {
 		},
 		Jobs: []Job{{Name: "sums", ID: "j1", Tasks: 2, Submitted: 4, Done: 8, Attempts: []Attempt{
 			{Task: 0, Peer: 0, From: 4, To: 6, End: "committed"}, {Task: 1, Peer: 1, From: 4, To: 5, End: "lapsed"}, {Task: 1, Peer: 9, From: 6, To: 8, End: "committed"}}}},
-		Tally:    Tally{Puts: 2, Acked: 1, Files: 3, Bytes: 3 << 19, Shares: 1, Gets: 1, Reads: 9, ReadBytes: 9 << 19, Kills: 1, Pauses: 1, Cuts: 1, Tried: 2, TryFailed: 1, Sent: 5 << 20, Jobs: 1, Tasks: 2},
+		Tally:    Tally{Puts: 2, Acked: 1, Files: 3, Bytes: 3 << 19, Shares: 1, Gets: 1, Reads: 9, ReadBytes: 9 << 19, Kills: 1, Pauses: 1, Cuts: 1, Jumps: 3, Tried: 2, TryFailed: 1, Sent: 5 << 20, Jobs: 1, Tasks: 2},
 		Skipped:  []string{"clock: not here"},
 		Failed:   "line 9: read docs on p1: no",
 		Promises: []Promise{{Name: "files", Held: true, Text: "3 files"}, {Name: "alive", Text: "p2 ended by itself"}, {Name: "memory", Skipped: "this system does not tell"}},

@@ -21,6 +21,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 		fmt.Sprintf("%d files read back, %s", t.Reads, Bytes(t.ReadBytes)),
 		fmt.Sprintf("%d kills, %d stops, %d sleeps, %d partitions", t.Kills, t.Stops, t.Pauses, t.Cuts),
 	}
+	if t.Jumps > 0 {
+		facts = append(facts, fmt.Sprintf("%d jumps of clocks", t.Jumps))
+	}
 	if t.Tried > 0 {
 		facts = append(facts, fmt.Sprintf("%d of %d tries failed, as they may", t.TryFailed, t.Tried))
 	}
