@@ -92,7 +92,7 @@ func (n *Node) openCircle() (_ *circle, err error) {
 	}
 	c.names, err = directory.Open(directory.Config{
 		Dir: c.dir, Self: n.ident, Pool: id,
-		Members: c.pool, Streams: c.pool, Presence: presence{c.pool}, News: newsroom{news}, Now: n.cfg.Now,
+		Members: c.pool, Streams: c.pool, Presence: presence{c.pool}, News: newsroom{news}, Now: n.cfg.Now, Boot: pool.BootTime,
 	})
 	if err != nil {
 		return nil, openError(err)

@@ -21,7 +21,6 @@ import (
 	"github.com/shoal-os/shoal/storage"
 	"github.com/shoal-os/shoal/storage/block"
 	"github.com/shoal-os/shoal/storage/block/piece"
-	"github.com/shoal-os/shoal/storage/directory"
 	"github.com/shoal-os/shoal/storage/repair"
 	"github.com/shoal-os/shoal/storage/tree"
 	"github.com/shoal-os/shoal/tasks/keep"
@@ -114,7 +113,7 @@ func (n *Node) openFiles(c *circle, opened *closers) (err error) {
 	opened.add("repair", c.repair.Close)
 	c.tree, err = tree.Open(tree.Config{
 		Self: n.ident.ID, Name: n.ident.Name, Names: c.names, Bytes: c.repair, Log: n.cfg.Log,
-		Now:     n.poolTime(c.names),
+		Now:     c.names.Now,
 		Trusted: inStep,
 	})
 	if err != nil {
@@ -125,11 +124,6 @@ func (n *Node) openFiles(c *circle, opened *closers) (err error) {
 	opened.add("keeper", c.keeper.Close)
 	c.repair.Use(keep.Union(c.tree, c.keeper))
 	return nil
-}
-
-// poolTime is the time of day as most of the pool has it.
-func (n *Node) poolTime(names *directory.Directory) func() time.Time {
-	return func() time.Time { return n.cfg.Now().Add(names.Status().Offset) }
 }
 
 // offerOf is what this peer lends to the pool's files.

@@ -42,7 +42,7 @@ func (n *Node) Jobs(ctx context.Context, all bool) ([]client.Job, error) {
 	if err != nil {
 		return nil, taskError(err)
 	}
-	out, now := []client.Job{}, n.poolTime(c.names)()
+	out, now := []client.Job{}, c.names.Now()
 	for i := range list {
 		j := c.jobShape(&list[i])
 		if !all && j.Over() && !j.Ended.IsZero() && now.Sub(j.Ended) > lately {

@@ -227,12 +227,13 @@ func TestTheTimeOfDayIsOne(t *testing.T) {
 			t.Fatal(err)
 		}
 		about("an invitation's end", inv.Expires.Add(-10*time.Minute))
+		// The pool's time goes on as it was until the leap is taken up; then nobody is there who knows better.
+		within(t, time.Second, "the pool's time", func() bool { return c.names.Now().Sub(now()).Abs() < time.Minute })
 		if err := c.names.Put("test/a", []byte(jump.String())); err != nil {
 			t.Fatal(err)
 		}
 		r, _ := c.names.Get("test/a")
 		about("a record", r.Time.Time())
-		about("the pool's time", n.poolTime(c.names)())
 		ctx, stop := context.WithCancel(t.Context())
 		if err := n.PoolEvents(ctx, 0, false, func(e client.PoolEvent) error { stop(); about("an event", e.Time); return nil }); err != nil {
 			t.Error(err)

@@ -65,7 +65,7 @@ func (n *Node) openWork(c *circle, opened *closers) (err error) {
 		Lends:  func() market.Lends { return n.lendsNow(c) },
 		Uptime: func(id peer.ID) uint8 { m, _ := c.repair.OfferOf(id); return m.Uptime },
 		Owner:  func(id peer.ID) string { m, _ := c.repair.OfferOf(id); return m.Owner },
-		Now:    n.poolTime(c.names),
+		Now:    c.names.Now,
 		Log:    n.cfg.Log,
 	})
 	if err != nil {

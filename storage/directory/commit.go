@@ -103,7 +103,7 @@ func lastOfEach(changes []Change) []Change {
 func (d *Directory) stamp(b *batch, changes []Change) error {
 	for _, c := range changes {
 		b.look(c.Key)
-		r, err := d.replica.Stamp(c, d.cfg.Now())
+		r, err := d.replica.Stamp(c, d.clock.now())
 		if err != nil {
 			return fmt.Errorf("directory: %s %q: %w", verb(c), c.Key, err)
 		}
@@ -130,7 +130,7 @@ func (d *Directory) merge(records []*Record) (int, error) {
 		n := 0
 		// Nobody was told that these are here, and the others have them: there is no need to wait for the disk.
 		err := d.submit(d.ctx, &job{decide: func(b *batch) error {
-			now := d.cfg.Now()
+			now := d.clock.now()
 			n = 0
 			for _, r := range part {
 				if d.replica.Judge(r, now) == names.Wins {

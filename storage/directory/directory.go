@@ -78,7 +78,7 @@ type News interface {
 	Next(context.Context) (from peer.ID, data []byte, err error)
 }
 
-// Config is what a directory needs. All fields but Now must be set.
+// Config is what a directory needs. All fields but Now and Boot must be set.
 type Config struct {
 	Dir      string // the folder of its files, its alone
 	Self     ident.Identity
@@ -87,7 +87,8 @@ type Config struct {
 	Streams  Streams
 	Presence Presence
 	News     News
-	Now      func() time.Time // this machine's clock; nil: time.Now
+	Now      func() time.Time     // this machine's clock; nil: time.Now
+	Boot     func() time.Duration // a clock that counts sleep and never leaps; nil: Go's own, to which sleep looks like a leap
 }
 
 func (c *Config) check() error {
@@ -102,6 +103,10 @@ func (c *Config) check() error {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Boot == nil {
+		start := time.Now()
+		c.Boot = func() time.Duration { return time.Since(start) }
+	}
 	return nil
 }
 
@@ -110,6 +115,7 @@ type Directory struct {
 	cfg    Config
 	log    *disk.Log
 	opened disk.Opened
+	clock  leaping
 
 	mu      sync.RWMutex // guards replica; only the committer changes its set
 	replica *names.Replica
@@ -150,6 +156,7 @@ func open(cfg Config, fs disk.FS) (*Directory, error) {
 		slots:   make(chan struct{}, sessionsIn),
 	}
 	d.watchers.wake = make(chan struct{}, 1)
+	d.clock.init(cfg.Now, cfg.Boot)
 	d.outbox.wake = make(chan struct{}, 1)
 	d.contacts.init(cfg.Self.ID, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	var err error
@@ -276,6 +283,14 @@ type Status struct {
 	Synced           time.Time     // when it was last known to be in step with another member, to the hour; zero: never
 	Met              time.Time     // when it last heard out another member, since it was opened: what that one held is here; zero: not yet
 	Damaged          []string      // files that could not be read whole at opening
+}
+
+// Now is the pool's time: this machine's clock, or what most others say. When this machine's clock is set it goes on as it was,
+// as long as others are there to say so.
+func (d *Directory) Now() time.Time {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.replica.Clock.Now(d.clock.now())
 }
 
 // Status describes the directory as it is now.

@@ -116,8 +116,9 @@ func (x *fakeNode) open() {
 }
 
 func (x *fakeNode) config() Config {
+	start := time.Now()
 	return Config{
-		Dir: "in memory", Self: x.id, Pool: testPool, Now: x.now,
+		Dir: "in memory", Self: x.id, Pool: testPool, Now: x.now, Boot: func() time.Duration { return time.Since(start) },
 		Members: x.pool, Streams: x, Presence: x, News: x,
 	}
 }

@@ -42,7 +42,7 @@ func (d *Directory) receive(records []*Record) (int, error) {
 			return 0, fmt.Errorf("directory: record %q of %s: %w", r.Key, r.Author, err)
 		}
 		if d.mayWrite(r) != nil {
-			d.waiting.add(r, d.cfg.Now())
+			d.waiting.add(r, d.clock.now())
 			continue
 		}
 		good[n] = r
@@ -68,7 +68,7 @@ func (d *Directory) winners(records []*Record) []*Record {
 	out := make([]*Record, 0, len(records))
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	now := d.cfg.Now()
+	now := d.clock.now()
 	for _, r := range records {
 		if d.replica.Judge(r, now) != names.Wins {
 			continue
@@ -108,7 +108,7 @@ func (d *Directory) Recheck(author peer.ID) error {
 
 // retryWaiting offers the waiting records again whose time has come.
 func (d *Directory) retryWaiting() {
-	records := d.waiting.take(d.cfg.Now(), func(r *Record) bool { return d.mayWrite(r) == nil })
+	records := d.waiting.take(d.clock.now(), func(r *Record) bool { return d.mayWrite(r) == nil })
 	if len(records) > 0 {
 		_, _ = d.receive(records) // they were verified before; a closing directory needs them no more
 	}

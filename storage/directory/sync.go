@@ -270,7 +270,7 @@ func (c *conversation) hear(p *Packet) error {
 func (c *conversation) newSession() {
 	c.d.mu.RLock()
 	defer c.d.mu.RUnlock()
-	c.session = c.d.replica.Session(c.own, c.other, c.d.cfg.Now())
+	c.session = c.d.replica.Session(c.own, c.other, c.d.clock.now())
 }
 
 func (c *conversation) start() *Turn {
@@ -355,7 +355,7 @@ func (c *conversation) step(t *Turn) (turn *Turn, done bool, err error) {
 func (d *Directory) hello() names.Hello {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.replica.Hello(d.cfg.Now())
+	return d.replica.Hello(d.clock.now())
 }
 
 // hearClock takes in what another member says of the time, and stamps own records anew if they turn out to be ahead
@@ -363,19 +363,9 @@ func (d *Directory) hello() names.Hello {
 func (d *Directory) hearClock(from peer.ID, h names.Hello) error {
 	shift := time.Duration(0)
 	err := d.submit(d.ctx, &job{news: true, decide: func(b *batch) error {
-		now := d.cfg.Now()
+		now := d.clock.now()
 		shift += d.replica.Hear(from, h, now)
-		if !d.replica.Clock.Confirmed() {
-			return nil
-		}
-		records, err := d.replica.Restamp(shift, now)
-		for _, r := range records {
-			b.put(r)
-		}
-		if err != nil {
-			return fmt.Errorf("directory: stamp anew: %w", err)
-		}
-		return nil
+		return d.moved(b, shift, now)
 	}})
 	if err == nil && shift != 0 {
 		d.contacts.hurry()
@@ -383,9 +373,24 @@ func (d *Directory) hearClock(from peer.ID, h names.Hello) error {
 	return err
 }
 
+// moved stamps own records anew that are ahead of the pool's time, which was found to be another by shift.
+func (d *Directory) moved(b *batch, shift time.Duration, now time.Time) error {
+	if !d.replica.Clock.Confirmed() {
+		return nil
+	}
+	records, err := d.replica.Restamp(shift, now)
+	for _, r := range records {
+		b.put(r)
+	}
+	if err != nil {
+		return fmt.Errorf("directory: stamp anew: %w", err)
+	}
+	return nil
+}
+
 // noteInStep notes that a session with one who said hello so was completed.
 func (d *Directory) noteInStep(other names.Hello) error {
-	now := d.cfg.Now()
+	now := d.clock.now()
 	d.mu.RLock()
 	synced := d.replica.Synced
 	age := d.replica.Clock.Now(now).Sub(synced)
@@ -394,7 +399,7 @@ func (d *Directory) noteInStep(other names.Hello) error {
 		return nil
 	}
 	return d.submit(d.ctx, &job{decide: func(b *batch) error {
-		b.synced = d.replica.Clock.Now(d.cfg.Now())
+		b.synced = d.replica.Clock.Now(d.clock.now())
 		b.add(syncedEntry(b.synced))
 		return nil
 	}})

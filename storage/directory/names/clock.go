@@ -119,9 +119,15 @@ func (c *Clock) Confirmed() bool {
 	return false
 }
 
-// Stepped must be called after the machine's clock was set: what others' clocks were away from it is void.
-func (c *Clock) Stepped() {
-	c.heard, c.offset = nil, 0
+// Leapt must be called after the machine's clock was set, by so much: others' clocks are away from it by as much more or less, and
+// the pool's time has not moved by that. It returns by how much that did move, since the own clock has another say now.
+func (c *Clock) Leapt(by time.Duration, wall time.Time) time.Duration {
+	for p, v := range c.heard {
+		c.heard[p] = voice{raw: v.raw - by, pool: v.pool - by, weight: v.weight, at: v.at.Add(by)}
+	}
+	c.offset -= by
+	c.forget(wall)
+	return c.decide(wall)
 }
 
 // forget drops voices that were not heard for voiceTTL, or that seem to come from the future, because the own clock

@@ -87,11 +87,14 @@ func TestVoicesAreForgotten(t *testing.T) {
 	if r := c.Read(epoch); r.Voices != 2 {
 		t.Errorf("%d voices", r.Voices)
 	}
-	// This machine's clock is set right: what it was away from others is void.
-	c.Stepped()
-	if c.Offset() != 0 || c.Confirmed() {
-		t.Error("the offset outlived the clock that it was for")
+	// This machine's clock is set right, and then far off: the others go on as they were.
+	if moved := c.Leapt(time.Hour, epoch.Add(time.Hour)); moved != 0 || c.Offset() != 0 || !c.Confirmed() {
+		t.Errorf("offset %s, moved by %s", c.Offset(), moved)
 	}
+	if moved := c.Leapt(-48*time.Hour, epoch.Add(-47*time.Hour)); moved != 0 || c.Offset() != 48*time.Hour || !c.Confirmed() {
+		t.Errorf("offset %s, moved by %s", c.Offset(), moved)
+	}
+	c = Clock{}
 	for i := range 2 * voicesMax {
 		c.Hear(peer.ID(rune('a'+i)), Reading{Raw: epoch, Pool: epoch, Voices: 1}, epoch)
 	}

@@ -44,8 +44,9 @@ func (s *sim) wall(i int) time.Time { return s.now.Add(s.nodes[i].skew) }
 
 // setClock sets a node's clock off by up to five hours, in either direction.
 func (s *sim) setClock(i int) {
+	was := s.nodes[i].skew
 	s.nodes[i].skew = time.Duration(s.rng.Int64N(int64(10*time.Hour))) - 5*time.Hour
-	s.nodes[i].Clock.Stepped()
+	s.moved(i, s.nodes[i].Clock.Leapt(s.nodes[i].skew-was, s.wall(i)))
 }
 
 // write makes a change and puts the news of it under way, to each other node or not.
@@ -111,7 +112,12 @@ func (s *sim) take(i int, records []*Record) {
 // hear takes in another's hello.
 func (s *sim) hear(i, from int, h Hello) {
 	x := s.nodes[i]
-	shift := x.Hear(s.nodes[from].Self(), h, s.wall(i))
+	s.moved(i, x.Hear(s.nodes[from].Self(), h, s.wall(i)))
+}
+
+// moved stamps anew what is ahead.
+func (s *sim) moved(i int, shift time.Duration) {
+	x := s.nodes[i]
 	if !x.Clock.Confirmed() {
 		return
 	}
