@@ -15,6 +15,8 @@ const (
 	// reserveWait bounds one reservation, and reserveAgain is the wait after one that failed.
 	reserveWait  = 15 * time.Second
 	reserveAgain = time.Minute
+	// reserveLife is the longest that a relay grants: the end that it tells is by its clock, and this peer's may be hours behind.
+	reserveLife = time.Hour
 )
 
 // relaying is this peer's part in the pool's relays: a member that strangers can reach relays for all others, and one that
@@ -106,10 +108,13 @@ func (p *Pool) askRelay(id peer.ID, res *reservation) {
 			return
 		}
 		res.addrs = addrs
-		res.again = p.clock.boot() + max(reserveAgain, time.Until(until)/2)
+		res.again = p.clock.boot() + renewal(time.Until(until))
 		p.refreshSaying()
 	})
 }
+
+// renewal is when a reservation is asked for again that seems to last for left.
+func renewal(left time.Duration) time.Duration { return max(reserveAgain, min(left, reserveLife)/2) }
 
 // relayed returns the addresses under which relays keep this peer reachable.
 func (p *Pool) relayed() (out []multiaddr.Multiaddr) {

@@ -81,3 +81,16 @@ func TestRelayForMembersOnly(t *testing.T) {
 		return err != nil
 	})
 }
+
+// TestReservationsAreRenewedInTime, whatever the clocks of the two say.
+func TestReservationsAreRenewedInTime(t *testing.T) {
+	for left, want := range map[time.Duration]time.Duration{
+		time.Hour: 30 * time.Minute, 20 * time.Minute: 10 * time.Minute, time.Second: reserveAgain,
+		6 * time.Hour:  30 * time.Minute, // this clock is five hours behind the relay's
+		-4 * time.Hour: reserveAgain,     // or ahead
+	} {
+		if got := renewal(left); got != want {
+			t.Errorf("%v: asked for again after %v", left, got)
+		}
+	}
+}
