@@ -69,7 +69,7 @@ type seat struct {
 	ad       atomic.Pointer[market.Ad] // the last announcement of this reign
 	leading  atomic.Bool
 	rate     rate
-	began    atomic.Int64 // when it came to be, in nanoseconds since 1970
+	began    atomic.Int64 // when it came to be, in nanoseconds of Config.Boot: the time of day may leap
 	keeping  atomic.Bool  // upkeep is at work
 	rounds   atomic.Int64 // of upkeep since the job is over
 
@@ -113,7 +113,7 @@ func (t *Tasks) newSeat(id job.ID) *seat {
 		t: t, id: id, box: newMailbox[seatEvent](seatBox), steward: market.NewSteward(id, t.self),
 		sinks: map[uint64]*sink{}, of: map[peer.ID]uint64{},
 	}
-	s.began.Store(time.Now().UnixNano())
+	s.began.Store(int64(t.cfg.Boot()))
 	s.ctx, s.cancel = context.WithCancel(t.ctx)
 	s.ledger = market.NewLedger(id, s.applied)
 	s.clerk.init(s)

@@ -94,7 +94,7 @@ func (s *seat) lookAfter(ctx context.Context) error {
 	switch {
 	case !st.Leading:
 		return nil
-	case s.ledger.Job() == nil && time.Since(time.Unix(0, s.began.Load())) > orphanWait:
+	case s.ledger.Job() == nil && s.t.cfg.Boot()-time.Duration(s.began.Load()) > orphanWait:
 		return s.dissolve(ctx)
 	case s.ledger.Job() == nil:
 		return nil
