@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/shoal-os/shoal/storage/directory/disk"
 	"github.com/shoal-os/shoal/storage/directory/disk/crash"
@@ -381,5 +383,109 @@ func FuzzOpen(f *testing.F) {
 		if n, err := parseSegment(data, 2, func(Record) error { return nil }); err != nil || n != len(data) {
 			t.Fatal(n, err)
 		}
+	})
+}
+
+// failingSync is a folder whose next syncs of a file fail, and drop what was to be made durable, as kernels do: a second one
+// that succeeds proves nothing about it.
+type failingSync struct {
+	disk.FS
+	fail atomic.Int32 // how many are to fail
+}
+
+func (f *failingSync) Create(name string) (disk.File, error) {
+	inner, err := f.FS.Create(name)
+	return &forgetful{File: inner, fs: f}, err
+}
+
+// forgetful is a file of failingSync. What it was given goes to the folder below with the sync.
+type forgetful struct {
+	disk.File
+	fs    *failingSync
+	loose []byte
+}
+
+func (f *forgetful) Write(p []byte) (int, error) {
+	f.loose = append(f.loose, p...)
+	return len(p), nil
+}
+
+func (f *forgetful) Sync() error {
+	data, fails := f.loose, f.fs.fail.Load() > 0
+	if f.loose = nil; fails {
+		f.fs.fail.Add(-1)
+		clear(data)
+	}
+	if _, err := f.File.Write(data); err != nil || fails {
+		return errors.Join(err, crash.ErrFault)
+	}
+	return f.File.Sync()
+}
+
+// TestASyncFailsWhileCleaning: after a sync that failed nothing more is written to that segment, also when it was only to make an
+// old one needless.
+func TestASyncFailsWhileCleaning(t *testing.T) {
+	for n := 40; n < 70; n++ { // so that the sync of each other kind fails, too
+		synctest.Test(t, func(t *testing.T) {
+			inner := crash.New(1)
+			fs := &failingSync{FS: inner}
+			o, _, err := openOwner(t, fs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := [32]byte{1}
+			for i := range n { // long enough for the oldest segments to be needless
+				o.do(Record{id, Whole, fmt.Appendf(nil, "Text %d of many that fill the segments", i)})
+			}
+			fs.fail.Store(1)
+			for i := 0; fs.fail.Load() > 0; i++ { // without a wish for a sync: cleaning wants one, or the end of a segment
+				o.mu.Lock()
+				o.texts[id] = fmt.Sprintf("Text %d of those that nobody waits for", i)
+				_ = o.log.Append([]Record{{id, Whole, []byte(o.texts[id])}}, false, nil)
+				o.mu.Unlock()
+				synctest.Wait()
+			}
+			if n%2 == 0 || o.log.Problem() != nil {
+				o.doThrough(Record{id, More, []byte(" and more.")})
+			} else if err := o.log.Close(); err != nil {
+				t.Fatal(err)
+			}
+			want := o.texts[id]
+			again, _, err := openOwner(t, inner.Reboot())
+			if err != nil {
+				t.Fatalf("after %d records: %v", n, err)
+			}
+			if again.texts[id] != want {
+				t.Errorf("after %d records: %q, acknowledged was %q", n, again.texts[id], want)
+			}
+			_ = errors.Join(o.log.Close(), again.log.Close())
+		})
+	}
+}
+
+// TestADiskThatFailsForLong does not fill up with segments that hold nothing.
+func TestADiskThatFailsForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := crash.New(1)
+		fs := &failingSync{FS: inner}
+		o, _, err := openOwner(t, fs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.do(Record{[32]byte{1}, Whole, []byte("before")})
+		fs.fail.Store(1 << 30)
+		done := make(chan struct{})
+		_ = o.log.Append([]Record{{[32]byte{2}, Whole, []byte("meanwhile")}}, true, func() { close(done) })
+		<-time.After(100 * retryAfter)
+		if names := segmentsOf(t, inner); len(names) > 3 {
+			t.Errorf("%d segments", len(names))
+		}
+		fs.fail.Store(0)
+		<-done
+		again, _, err := openOwner(t, inner.Reboot())
+		if err != nil || again.texts[[32]byte{1}] != "before" || again.texts[[32]byte{2}] != "meanwhile" {
+			t.Errorf("%v, %v", again.texts, err)
+		}
+		_ = errors.Join(o.log.Close(), again.log.Close())
 	})
 }

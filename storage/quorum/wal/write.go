@@ -188,6 +188,11 @@ func (l *Log) abandon() {
 	last := &l.segments[len(l.segments)-1]
 	l.total -= last.size - int64(l.synced)
 	last.size = int64(l.synced)
+	// One without anything durable goes at once, or a disk that fails for long fills up with them, and the list of them outgrows
+	// a header. If a loss of power brings it back it is read, which does no harm: see persist.
+	if l.synced == 0 && l.fs.Remove(segmentName(last.gen)) == nil {
+		l.segments = l.segments[:len(l.segments)-1]
+	}
 }
 
 // clean deletes the oldest segments when the log has grown too long for what is needed of it.
@@ -209,7 +214,11 @@ func (l *Log) clean() {
 			return
 		}
 		// What made it needless must be durable before it goes.
-		if l.sync() != nil || l.fs.Remove(segmentName(oldest)) != nil {
+		if l.sync() != nil {
+			l.abandon() // nothing more may be built on this segment; the next batch comes with what it lost
+			return
+		}
+		if l.fs.Remove(segmentName(oldest)) != nil {
 			return // the next batch tries again
 		}
 		l.total -= l.segments[0].size
@@ -219,7 +228,11 @@ func (l *Log) clean() {
 
 // finish makes durable what was written and closes the file.
 func (l *Log) finish() {
-	err := l.sync()
+	var err error
+	if l.file == nil && len(l.loose) > 0 { // their segment was given up after the last batch
+		err = l.try(nil)
+	}
+	err = errors.Join(err, l.sync())
 	if l.file != nil {
 		err = errors.Join(err, l.file.Close())
 		l.file = nil
