@@ -47,8 +47,8 @@ func withdraw(views []*block.Root) {
 	}
 }
 
-// Restore takes a piece back that was set aside and reports whether it is held now, as it is if it never was aside. It
-// costs no bytes of the network: ask before fetching.
+// Restore takes a piece back that was set aside and reports whether it is held now, durably, as it is if it never was aside.
+// It costs no bytes of the network: ask before fetching.
 func (s *Store) Restore(id chunk.CID) bool {
 	s.mu.Lock()
 	ok := s.index.has(id)
@@ -63,7 +63,8 @@ func (s *Store) Restore(id chunk.CID) bool {
 		s.young[id] = s.now()
 	}
 	s.mu.Unlock()
-	if away && s.marks.sync() != nil {
+	// Also if it is not away: another Restore may be waiting for the disk, or have failed.
+	if s.marks.sync() != nil {
 		return false
 	}
 	if !id.IsRaw() {

@@ -316,3 +316,72 @@ func TestAnothersWriteFails(t *testing.T) {
 	}
 	w.check(t, fs)
 }
+
+// TestOldMarksDoNotComeBack: the file of marks that a process began tells nothing of what was taken back. So a file from
+// before, which the power brings back though it was removed, must not be read once that is acknowledged.
+func TestOldMarksDoNotComeBack(t *testing.T) {
+	for seed := range uint64(16) {
+		fs := crash.New(seed)
+		w, err := openWorld(t, fs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		restored, added, pinned := noise(1, 1000), noise(2, 1000), noise(3, 1000)
+		if err := errors.Join(
+			w.put(restored, added, pinned), w.quarantine(restored, added), w.pin(pinned), w.s.Close(), w.open(t, fs),
+			w.restore(restored), w.put(added), w.s.Unpin(dag(pinned), "a pin"),
+		); err != nil {
+			t.Fatal(err)
+		}
+		delete(w.pins, dag(pinned))
+		fs = fs.Reboot()
+		if err := w.open(t, fs); err != nil {
+			t.Fatal(err)
+		}
+		if w.s.Pinned(dag(pinned)) {
+			t.Fatalf("seed %d: pinned again", seed)
+		}
+		w.check(t, fs)
+	}
+}
+
+// noMarks is a folder in which marks cannot be made durable.
+type noMarks struct {
+	pack.FS
+	broken bool
+}
+
+func (f *noMarks) Create(name string) (pack.File, error) {
+	if f.broken && strings.HasPrefix(name, marksDir) {
+		return nil, crash.ErrFault
+	}
+	return f.FS.Create(name)
+}
+
+// TestRestoredOnlyWhenDurable: what memory holds and the disk still sets aside is not said to be restored, however often
+// somebody asks.
+func TestRestoredOnlyWhenDurable(t *testing.T) {
+	inner := crash.New(1)
+	fs := &noMarks{FS: inner}
+	cfg := Config{Dir: t.TempDir(), fs: fs}
+	s := mustOpen(t, cfg)
+	id := put(t, s, noise(1, 1000)).Root
+	if err := errors.Join(s.Quarantine(id), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, cfg)
+	fs.broken = true
+	for range 2 {
+		if s.Restore(id) {
+			t.Fatal("restored, and no mark of that is on the disk")
+		}
+	}
+	fs.broken = false
+	if !s.Restore(id) {
+		t.Fatal("not restored")
+	}
+	s = mustOpen(t, Config{Dir: t.TempDir(), fs: inner.Reboot()})
+	if !s.Has(id) {
+		t.Fatal("it was restored, and is not held after a loss of power")
+	}
+}

@@ -67,7 +67,7 @@ type marks struct {
 	size   atomic.Int64 // of all files
 	fresh  int64        // of what it began with
 	synced uint64
-	stale  []string // older files
+	stale  []string // files that are there, the one that is written to last
 }
 
 func line(format string, args ...any) []byte {
@@ -221,7 +221,7 @@ func (m *marks) sync() error {
 	return nil
 }
 
-// begin writes a new file of all that holds and removes the older ones.
+// begin writes a new file of all that holds and removes the older ones. Nothing is durable before they are gone.
 func (m *marks) begin() error {
 	m.adding.Lock()
 	upTo := m.added
@@ -249,12 +249,33 @@ func (m *marks) begin() error {
 		m.file, m.stale = nil, append(m.stale, name)
 		return fmt.Errorf("piece: marks: %w", err)
 	}
+	m.stale = append(m.stale, name)
+	if err := m.removeOld(); err != nil {
+		_ = f.Close()
+		m.file = nil
+		return fmt.Errorf("piece: marks: %w", err)
+	}
 	m.fresh, m.synced = int64(len(data)), upTo
 	m.size.Store(m.fresh)
-	for _, old := range m.stale {
-		_ = m.fs.Remove(old) // or the next process
+	return nil
+}
+
+// removeOld removes all files but the last, for good: the last one says only what holds, so what an older one says and was
+// taken back since would hold again if a loss of power brought that back.
+func (m *marks) removeOld() error {
+	last := len(m.stale) - 1
+	if last == 0 {
+		return nil
 	}
-	m.stale = append(m.stale[:0], name)
+	for _, old := range m.stale[:last] {
+		if err := m.fs.Remove(old); err != nil && !isGone(err) {
+			return err
+		}
+	}
+	if err := m.fs.Sync(marksDir); err != nil {
+		return err
+	}
+	m.stale = append(m.stale[:0], m.stale[last])
 	return nil
 }
 
