@@ -184,9 +184,11 @@ func (s *Store) keepStale() error {
 // keepLive writes a pack's index anew, without what the store does not have. While the pack is written to, or has frames
 // of a batch, that is put off.
 func (s *Store) keepLive(num uint32) error {
+	s.appending.Lock() // as in worst: a frame that is not counted as pending yet would be taken for waste, and lost with the index
 	active := s.packs.Active() == num
 	there := slices.ContainsFunc(s.packs.Packs(), func(p pack.Pack) bool { return p.Num == num })
 	s.mu.Lock()
+	s.appending.Unlock()
 	if wait := active || s.pending[num] > 0; wait || !there {
 		if s.stale[num] = true; !wait {
 			delete(s.stale, num)

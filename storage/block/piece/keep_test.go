@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -457,6 +458,47 @@ func TestCompactionWaitsForBatches(t *testing.T) {
 	if s.Has(others[0]) {
 		t.Fatal("purged, and held again")
 	}
+}
+
+// TestKeepLiveSeesAFrameInBetween: a frame that is in its pack, and not yet counted as one of a batch, is not taken for waste
+// when the pack's index is written anew.
+func TestKeepLiveSeesAFrameInBetween(t *testing.T) {
+	s := mustOpen(t, Config{Dir: t.TempDir()})
+	id, data := dag(noise(1, 1000)), noise(1, 1000)
+	// What Store.append does, with the rest of the world in its middle.
+	s.appending.RLock()
+	fails := s.packs.Fails()
+	at, err := s.packs.Append(pack.Head{ID: id, Length: uint32(len(data)), Extent: uint32(len(data))}, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.packs.Seal(); err != nil { // as the next append does when the pack is full
+		t.Fatal(err)
+	}
+	kept := make(chan error, 1)
+	go func() { kept <- s.keepLive(at.Pack) }()
+	for waits := false; !waits && len(kept) == 0; runtime.Gosched() {
+		if waits = !s.appending.TryRLock(); !waits {
+			s.appending.RUnlock()
+		}
+	}
+	l := loc{at, uint32(len(data)), uint32(len(data))}
+	s.mu.Lock()
+	s.pending[at.Pack]++
+	s.mu.Unlock()
+	s.appending.RUnlock()
+	if err := errors.Join(<-kept, s.packs.Sync(fails)); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.take(id, l)
+	s.settle(l)
+	s.mu.Unlock()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, s.cfg)
+	mustRead(t, s, File{id, int64(len(data)), []Piece{{id, int64(len(data))}}}, data)
 }
 
 func TestManyStartsFewPacks(t *testing.T) {
