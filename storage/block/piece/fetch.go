@@ -165,6 +165,11 @@ func (s *Store) finishLarge(id chunk.CID, r *block.Root) error {
 		return err
 	}
 	if i.State == block.Partial {
+		// The bytes first: of a piece that was here before, a frame may be in the packs still, and speaks for whatever the next
+		// start finds under the name.
+		if err := s.fs.SyncFile(partName(id)); err != nil {
+			return err
+		}
 		if err := r.Finish(true); err != nil {
 			return err
 		}

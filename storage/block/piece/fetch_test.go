@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/shoal-os/shoal/storage/block"
+	"github.com/shoal-os/shoal/storage/block/pack"
 	"github.com/shoal-os/shoal/storage/chunk"
 )
 
@@ -297,4 +300,61 @@ func TestBeginLargeRefuses(t *testing.T) {
 		t.Fatal("locked still")
 	}
 	checkUsage(t, s, s.dir)
+}
+
+// powerGoes is a folder that loses its power when the bytes of a large piece are to be made durable for the first time: what
+// the swarm wrote of it just now is gone, while all names are as they were. The kernel keeps names sooner than bytes.
+type powerGoes struct {
+	pack.FS
+	dir  string
+	from int64 // the first byte that is lost
+	gone bool
+}
+
+func (f *powerGoes) SyncFile(name string) error {
+	if !strings.HasPrefix(name, largeDir) {
+		return f.FS.SyncFile(name)
+	}
+	f.gone = true
+	file, err := os.OpenFile(filepath.Join(f.dir, name), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(make([]byte, chunk.LeafSize), f.from)
+	return errors.Join(err, file.Close(), errors.New("the power is gone"))
+}
+
+// TestPowerFailsWhileMended: a damaged large piece has its frame in a pack still. So its file must not be under its name again
+// before its bytes are durable, or the next start takes what the power left of them for the piece.
+func TestPowerFailsWhileMended(t *testing.T) {
+	dir := t.TempDir()
+	inner, err := pack.Dir(dir, packsDir, cacheDir, largeDir, marksDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := &powerGoes{FS: inner, dir: dir, from: 2 * SmallMax}
+	s := mustOpen(t, Config{Dir: dir, fs: fs})
+	x := newSource(t, noise(1, 3*SmallMax))
+	put(t, s, x.data)
+	bad, err := os.OpenFile(filepath.Join(dir, largeName(x.tree.Root)), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bad.WriteAt([]byte("damage"), fs.from); err != nil {
+		t.Fatal(err)
+	}
+	bad.Close()
+	if err := s.Verify(context.Background(), x.tree.Root); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+	r := x.begin(t, s, 2)
+	put(t, s, noise(2, 100)) // makes durable that the old copy is no longer in the way
+	x.fetch(t, r, 2)
+	if err := s.FinishLarge(context.Background(), r); err == nil || !fs.gone {
+		t.Fatalf("finished, %v", err)
+	}
+	s = mustOpen(t, Config{Dir: dir, fs: inner})
+	if s.Has(x.tree.Root) {
+		t.Fatalf("held after the loss of power: %v", s.Verify(context.Background(), x.tree.Root))
+	}
 }
