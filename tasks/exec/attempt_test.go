@@ -50,6 +50,24 @@ func running(t testing.TB, p *Pool, task Task) (*Attempt, int) {
 	return a, pid
 }
 
+// TestChildGoneBefore: a child that has died and was waited for just before it is given a task cannot tell of it any more. The
+// attempt must end all the same, or whoever waits for it, the peer's own end too, waits for ever.
+func TestChildGoneBefore(t *testing.T) {
+	p := openPool(t, nil)
+	task, _, _ := wasmTask(t, wat.Loop())
+	r, err := p.take(job.Wasm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.leash.kill(r.cmd) // somebody else does
+	p.wait.Wait()       // its reader is through
+	a := newAttempt(p, task)
+	r.run(a)
+	if e := await(t, a); !e.Fault || e.Reason == "" {
+		t.Errorf("%+v", e)
+	}
+}
+
 type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }

@@ -47,6 +47,7 @@ type runner struct {
 	next    uint64        // the last task's id
 	cpu     time.Duration // of the child before this task
 	doomed  bool          // killed, or not to be used again
+	over    bool          // its reader is through, and ends no attempt any more
 }
 
 // startRunner starts a child. Its reader does not run yet.
@@ -119,6 +120,11 @@ func (r *runner) awake() error {
 // run gives the child a task. It is called once for each time that the pool hands it out.
 func (r *runner) run(a *Attempt) {
 	r.mu.Lock()
+	if r.over { // it died after it was handed out
+		r.mu.Unlock()
+		a.end(Exit{Code: CodeKilled, Fault: true, Reason: r.epitaph()})
+		return
+	}
 	r.next++
 	r.attempt = a
 	id := r.next
@@ -184,7 +190,7 @@ func (r *runner) read() {
 	close(r.gone)
 	r.mu.Lock()
 	a := r.attempt
-	r.attempt = nil
+	r.attempt, r.over = nil, true
 	r.mu.Unlock()
 	if a != nil {
 		r.bury(a)
