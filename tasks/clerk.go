@@ -38,6 +38,7 @@ type clerk struct {
 	s *seat
 
 	mu     sync.Mutex
+	began  bool
 	busy   bool
 	again  bool
 	failed bool // the last time
@@ -53,6 +54,15 @@ type clerk struct {
 }
 
 func (c *clerk) init(s *seat) { c.s = s }
+
+// begin lets the clerk work, with what there is to do by now. A machine is restored before it has a group, whose other stewards it may
+// have to ask.
+func (c *clerk) begin() {
+	c.mu.Lock()
+	c.began = true
+	c.mu.Unlock()
+	c.look()
+}
 
 // look is called after each entry: are there pages to be stored?
 func (c *clerk) look() {
@@ -105,7 +115,7 @@ func (c *clerk) work() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.closed:
+	case c.closed || !c.began:
 	case c.busy:
 		c.again = true
 	default:

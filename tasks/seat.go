@@ -147,6 +147,7 @@ func (s *seat) begin(g *quorum.Group) {
 		s.box.put(seatEvent{do: func() { s.statusIs(st) }})
 	})
 	context.AfterFunc(s.ctx, stop)
+	s.clerk.begin()
 }
 
 // run is the seat's goroutine.

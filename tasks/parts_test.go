@@ -1,0 +1,100 @@
+package tasks
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/shoal-os/shoal/dht/ident"
+	"github.com/shoal-os/shoal/storage/block/piece"
+	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/tree"
+	"github.com/shoal-os/shoal/tasks/job"
+	"github.com/shoal-os/shoal/tasks/market"
+)
+
+// bare is as much of a Tasks as its parts need when they are tried alone: without a pool, a disk and a clock that anybody waits for.
+func bare(t testing.TB) *Tasks {
+	t.Helper()
+	x := &Tasks{self: newIdentity(t, 1).ID, log: slog.New(slog.DiscardHandler), seats: map[job.ID]*seat{}}
+	x.cfg = Config{
+		Dir: t.TempDir(), Self: newIdentity(t, 1), Bytes: noPieces{}, Keeper: noRecord{}, Log: x.log,
+		Boot: func() time.Duration { return time.Hour }, Now: time.Now,
+	}
+	x.ctx, x.cancel = context.WithCancel(t.Context())
+	x.hand = newHand(x)
+	return x
+}
+
+// noPieces holds none, but for those that it says it does.
+type noPieces struct {
+	Bytes
+	here bool
+}
+
+func (b noPieces) Get(id chunk.CID) (piece.Piece, bool) { return piece.Piece{ID: id, Size: 1}, b.here }
+
+// noRecord lists nothing.
+type noRecord struct{}
+
+func (noRecord) Lists(chunk.CID) bool                          { return false }
+func (noRecord) Want(chunk.CID) tree.Want                      { return tree.Want{} }
+func (noRecord) Hold(time.Duration, ...chunk.CID) (rel func()) { return func() {} }
+
+// pagedSnapshot is one of a job with a page of results that was stored.
+func pagedSnapshot(t testing.TB) (job.ID, []byte) {
+	t.Helper()
+	spec := count(2*market.PageTasks, "noop")
+	spec.Pool, spec.Submitter, spec.Created = ident.PoolID{1}, newIdentity(t, 1).ID, time.Now()
+	signed, err := job.Sign(newIdentity(t, 1).Key, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := (&job.Result{}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := market.NewLedger(signed.ID, nil)
+	commands := []market.Command{{Kind: market.Submit, By: spec.Submitter, Data: signed.Raw}}
+	for i := range uint32(market.PageTasks) {
+		commands = append(commands, market.Command{
+			Kind: market.Finish, By: spec.Submitter, Data: result, Lease: market.Lease{Task: i, Token: job.Token{Term: 1, Seq: uint64(i) + 1}},
+		})
+	}
+	data, err := market.EncodeBatch(time.Now(), commands)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Apply(1, 1, data)
+	for _, p := range l.Sealed() {
+		l.Stored(p.CID)
+	}
+	snapshot, err := l.Snapshot()
+	if err != nil || len(l.Pages()) != 1 {
+		t.Fatalf("%d pages, %v", len(l.Pages()), err)
+	}
+	return signed.ID, snapshot
+}
+
+// TestAPageIsMissingAtTheStart: a steward is killed before it has fetched a page. When it starts again its machine is restored before
+// there is a group, of which the others could be asked for the page.
+func TestAPageIsMissingAtTheStart(t *testing.T) {
+	t.Parallel()
+	x := bare(t)
+	id, snapshot := pagedSnapshot(t)
+	s := x.newSeat(id)
+	if err := (machine{s.ledger, s}).Restore(snapshot); err != nil {
+		t.Fatal(err)
+	}
+	x.wg.Wait()
+	if n := len(s.ledger.Missing()); n != 1 {
+		t.Fatalf("%d pages are missing", n)
+	}
+	x.cfg.Bytes = noPieces{here: true}
+	s.clerk.begin()
+	x.wg.Wait()
+	if n := len(s.ledger.Missing()); n != 0 {
+		t.Errorf("%d pages are missing when the seat works", n)
+	}
+}
