@@ -69,9 +69,13 @@ func (t *Tasks) tellLog(ctx context.Context, l *pb.Listen, emit func(*pb.Piece) 
 	defer x.out.close()
 	x.err.open()
 	defer x.err.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	fail := make([]error, 2)
+	var once sync.Once
+	var failed error
+	fail := func(err error) { once.Do(func() { failed = err; cancel() }) } // nobody waits for what the other stream may still say
 	for i, c := range []*capture{&x.out, &x.err} {
 		wg.Go(func() {
 			buf := make([]byte, talk.PieceMax)
@@ -79,7 +83,7 @@ func (t *Tasks) tellLog(ctx context.Context, l *pb.Listen, emit func(*pb.Piece) 
 				n, err := c.next(ctx, buf, off, l.GetFollow())
 				if err != nil {
 					if !errors.Is(err, io.EOF) {
-						fail[i] = err
+						fail(err)
 					}
 					return
 				}
@@ -87,15 +91,15 @@ func (t *Tasks) tellLog(ctx context.Context, l *pb.Listen, emit func(*pb.Piece) 
 				err = emit(&pb.Piece{Term: x.Token.Term, Seq: x.Token.Seq, Stderr: i == 1, Data: buf[:n]})
 				mu.Unlock()
 				if off += int64(n); err != nil {
-					fail[i] = err
+					fail(err)
 					return
 				}
 			}
 		})
 	}
 	wg.Wait()
-	if err := errors.Join(fail...); err != nil {
-		return err
+	if failed != nil {
+		return failed
 	}
 	return emit(&pb.Piece{Term: x.Token.Term, Seq: x.Token.Seq, Last: true})
 }

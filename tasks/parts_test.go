@@ -2,8 +2,10 @@ package tasks
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/shoal-os/shoal/dht/ident"
@@ -12,6 +14,7 @@ import (
 	"github.com/shoal-os/shoal/storage/tree"
 	"github.com/shoal-os/shoal/tasks/job"
 	"github.com/shoal-os/shoal/tasks/market"
+	"github.com/shoal-os/shoal/tasks/talk/pb"
 )
 
 // bare is as much of a Tasks as its parts need when they are tried alone: without a pool, a disk and a clock that anybody waits for.
@@ -97,4 +100,33 @@ func TestAPageIsMissingAtTheStart(t *testing.T) {
 	if n := len(s.ledger.Missing()); n != 0 {
 		t.Errorf("%d pages are missing when the seat works", n)
 	}
+}
+
+// TestLogsEndWithTheirReader: when what one stream says cannot be passed on, nobody waits for what the other one may still say.
+func TestLogsEndWithTheirReader(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x := bare(t)
+		a := newTry(x.hand, market.Start{Attempt: market.Attempt{Job: job.ID{1}, Lease: market.Lease{Task: 3, Token: job.Token{Term: 1, Seq: 1}}}})
+		a.out.limit, a.err.limit = 1<<20, 1<<20
+		x.hand.tries[a.Attempt] = a
+		_, _ = a.out.Write([]byte("it goes on"))
+		broken := errors.New("the reader has gone")
+		ended := make(chan error, 1)
+		go func() {
+			ended <- x.tellLog(t.Context(), &pb.Listen{Job: a.Job[:], Task: a.Task, Term: 1, Seq: 1, Follow: true}, func(*pb.Piece) error { return broken })
+		}()
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			if !errors.Is(err, broken) {
+				t.Errorf("%v", err)
+			}
+		default:
+			t.Error("it waits for a guest that says nothing")
+			a.out.end()
+			a.err.end()
+			<-ended
+		}
+	})
 }
