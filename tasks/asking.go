@@ -213,7 +213,9 @@ func (k *seeker) note(err error) (final bool) {
 		if r.Leader != "" {
 			k.next = []peer.ID{r.Leader}
 		}
-	case talk.NoJob, talk.Closing, talk.Busy:
+	case talk.Closing: // it may be back soon
+		k.last = errors.Join(ErrUnreachable, known(r))
+	case talk.NoJob, talk.Busy:
 		if k.last == nil || errors.Is(k.last, ErrNoJob) {
 			k.last = known(r)
 		}

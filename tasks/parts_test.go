@@ -14,6 +14,7 @@ import (
 	"github.com/shoal-os/shoal/storage/tree"
 	"github.com/shoal-os/shoal/tasks/job"
 	"github.com/shoal-os/shoal/tasks/market"
+	"github.com/shoal-os/shoal/tasks/talk"
 	"github.com/shoal-os/shoal/tasks/talk/pb"
 )
 
@@ -127,6 +128,29 @@ func TestLogsEndWithTheirReader(t *testing.T) {
 			a.out.end()
 			a.err.end()
 			<-ended
+		}
+	})
+}
+
+// TestAStewardShutsDown: that this peer goes away says nothing of its jobs. Who watches one goes on elsewhere, or waits for it.
+func TestAStewardShutsDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x := bare(t)
+		s := x.newSeat(job.ID{1})
+		s.timer = time.NewTimer(time.Hour)
+		ended := make(chan error, 2)
+		go func() { ended <- s.watch(t.Context(), func(*talk.News, bool) error { return nil }) }()
+		go func() { ended <- s.call(t.Context(), func() {}) }()
+		synctest.Wait()
+		x.cancel()
+		s.end()
+		for range 2 {
+			err := <-ended
+			k := x.seek(s.id)
+			if final := k.note(refusalOf(err)); final || !errors.Is(k.err(), ErrUnreachable) {
+				t.Errorf("%v, and so %v", err, k.err())
+			}
 		}
 	})
 }

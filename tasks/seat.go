@@ -414,6 +414,14 @@ func (s *seat) call(ctx context.Context, f func()) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.ctx.Done():
-		return ErrNoJob
+		return s.closedOr(ErrNoJob)
 	}
+}
+
+// closedOr is why a seat that has ended answers no more: err, or that this peer ends, which says nothing of the job.
+func (s *seat) closedOr(err error) error {
+	if s.t.ctx.Err() != nil {
+		return ErrClosed
+	}
+	return err
 }

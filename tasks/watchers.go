@@ -162,7 +162,7 @@ func (s *seat) watch(ctx context.Context, emit func(n *talk.News, last bool) err
 		case <-x.wake:
 		case <-beat.C:
 		case <-x.end:
-			return &talk.Refusal{Code: talk.NoJob, Text: "this peer is no steward of the job any more"}
+			return s.closedOr(&talk.Refusal{Code: talk.NoJob, Text: "this peer is no steward of the job any more"})
 		case <-ctx.Done():
 			return ctx.Err()
 		}
