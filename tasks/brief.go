@@ -41,13 +41,15 @@ func (h *hand) look(ad market.Ad) {
 	h.t.start(func() {
 		ctx, cancel := context.WithTimeout(h.t.ctx, lookWait)
 		defer cancel()
+		var l market.Look
+		var err error
 		select {
 		case h.looks <- struct{}{}:
 			defer func() { <-h.looks }()
+			l, err = h.lookAt(ctx, &ad)
 		case <-ctx.Done():
-			return
+			err = errors.New("it was looking at other jobs for too long") // the worker waits for an answer
 		}
-		l, err := h.lookAt(ctx, &ad)
 		if err != nil {
 			l = market.Look{Refused: err.Error()}
 		}

@@ -154,3 +154,20 @@ func TestAStewardShutsDown(t *testing.T) {
 		}
 	})
 }
+
+// TestALookThatFindsNoTurn: the worker must hear of each look that it asked for, or it would wait for that for ever.
+func TestALookThatFindsNoTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x := bare(t)
+		for range looksMax {
+			x.hand.looks <- struct{}{} // programs that nobody gives
+		}
+		x.hand.look(market.Ad{Job: job.ID{1}})
+		x.wg.Wait()
+		said := x.hand.box.take()
+		if len(said) != 1 || said[0].Kind != market.Looked || said[0].Job != (job.ID{1}) || said[0].Look.Refused == "" {
+			t.Errorf("%+v", said)
+		}
+	})
+}
