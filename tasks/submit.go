@@ -150,8 +150,13 @@ func (t *Tasks) launch(ctx context.Context, signed *job.Signed, alone bool) (Sub
 	if err == nil {
 		err = entered(reply)
 	}
-	if err != nil {
+	if err == nil {
+		err = ctx.Err() // who asks has gone: nobody would hear its name, and so nobody could end it
+	}
+	if err != nil && !errors.Is(err, quorum.ErrExists) { // what is there then is an earlier submission's
 		t.start(func() { t.undo(id, g) })
+	}
+	if err != nil {
 		return Submitted{}, err
 	}
 	return t.submitted(ctx, g), nil

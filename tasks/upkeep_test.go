@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -10,10 +11,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/shoal-os/shoal/dht/ident"
+	"github.com/shoal-os/shoal/storage/directory"
 	"github.com/shoal-os/shoal/storage/quorum"
 	"github.com/shoal-os/shoal/tasks/card"
 	"github.com/shoal-os/shoal/tasks/job"
 	"github.com/shoal-os/shoal/tasks/keep"
+	"github.com/shoal-os/shoal/tasks/talk/pb"
 )
 
 // skewed gives all boxes one clock for the time of day that a test can move.
@@ -156,6 +159,72 @@ func TestASubmissionBreaksOff(t *testing.T) {
 			}
 		}
 		return true
+	})
+}
+
+// recorded is a directory whose writes a test sees before they are made; they are made even if who wants them is gone by then.
+type recorded struct {
+	Records
+	see func()
+}
+
+func (r recorded) Write(ctx context.Context, changes ...directory.Change) error {
+	r.see()
+	return r.Records.Write(context.WithoutCancel(ctx), changes...)
+}
+
+// TestTheSameSubmissionTwice: a job that is there already loses nothing when it is submitted again, for the answer may have been lost.
+func TestTheSameSubmissionTwice(t *testing.T) {
+	t.Parallel()
+	b := newPool(t, 1, func(b *box) { b.edit = func(c *Config) { c.Records = recorded{c.Records, func() {}} } })[0]
+	spec := withPool(b, count(3, "task"))
+	spec.Submitter = b.self.ID
+	spec.Inputs = []job.Input{{Name: "in", File: b.put([]byte("an input"))}}
+	signed, err := job.Sign(b.self.Key, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := b.answerSubmit(t.Context(), b.self.ID, signed.Raw, func(*pb.Answer) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Tasks.Close(); err != nil { // what is done in the background is done then
+		t.Fatal(err)
+	}
+	lists := 0
+	for range b.names.Scan(keep.Of(signed.ID)) {
+		lists++
+	}
+	if lists == 0 {
+		t.Error("its input is not kept any more")
+	}
+}
+
+// TestWhoSubmitsIsGone when the job has just been entered: nobody heard its name, so nobody would ever end it.
+func TestWhoSubmitsIsGone(t *testing.T) {
+	t.Parallel()
+	ctx, gone := context.WithCancel(t.Context())
+	defer gone()
+	var b *box
+	see := func() {
+		wait(t, "the job is in the log", func() bool {
+			seats := b.allSeats()
+			return len(seats) == 1 && seats[0].ledger.Job() != nil || ctx.Err() != nil
+		})
+		gone()
+	}
+	b = newPool(t, 1, func(b *box) { b.edit = func(c *Config) { c.Records = recorded{c.Records, see} } })[0]
+	spec := count(3, "hang")
+	spec.Inputs = []job.Input{{Name: "in", File: b.put([]byte("an input"))}}
+	if s, err := b.Submit(ctx, spec, SubmitOptions{Fresh: true}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%+v, %v", s, err)
+	}
+	wait(t, "nothing of it is left", func() bool {
+		for range b.names.Scan(keep.Prefix) {
+			return false
+		}
+		return len(b.allSeats()) == 0
 	})
 }
 
