@@ -134,8 +134,17 @@ func (u *upload) takeLane(w *laneWriter) {
 		_ = w.conn.Close()
 		return
 	}
-	u.laneReady = w
+	u.laneReady, u.laneConn = w, w.conn
 	u.signal()
+}
+
+// cutLane breaks a lane off, whatever is under way on it.
+func (u *upload) cutLane() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.laneConn != nil {
+		_ = u.laneConn.Close()
+	}
 }
 
 // appendLane appends the news of a lane. From the switch on, all is sent on it.
@@ -160,9 +169,10 @@ func (u *upload) appendLane(buf []byte) ([]byte, error) {
 func (u *upload) endLanes(failed bool) {
 	u.cancel()
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.laneReady != nil {
-		_ = u.laneReady.conn.Close()
+	ready := u.laneReady
+	u.mu.Unlock() // what follows may wait for the other side
+	if ready != nil {
+		_ = ready.conn.Close()
 	}
 	switch {
 	case u.lane == nil:

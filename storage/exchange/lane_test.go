@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -291,4 +292,49 @@ func TestLaneOnce(t *testing.T) {
 		}
 		return err != nil
 	})
+}
+
+// TestCloseBesideAStalledLane: one who takes up a lane and then reads nothing must not hold up this peer's end.
+func TestCloseBesideAStalledLane(t *testing.T) {
+	s, a := laneSample(t), newNode(t)
+	s.share(t, a.store)
+	c := laneClient(t, a, s)
+	c.greet()
+	m, addr := c.offered()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write(m.Id); err != nil {
+		t.Fatal(err)
+	}
+	for kind := frameType(0); kind != frameSwitch; {
+		if kind, _, err = c.next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.ask(slices.Repeat([]bitfield.Run{{First: 0, Count: len(s.leaves)}}, 100)...); err != nil {
+		t.Fatal(err)
+	}
+	root, _ := a.store.Root(s.root)
+	was, still := int64(0), 0
+	eventually(t, "nothing more goes out", func() bool {
+		now := root.Uploaded.Load()
+		if still++; now != was || now == 0 {
+			was, still = now, 0
+		}
+		return still > 40
+	})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a.Swarm.Close()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(writeWait / 2):
+		t.Errorf("it has not ended within %v", writeWait/2)
+		<-ended
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +76,7 @@ type upload struct {
 	laneAsked bool
 	laneOffer *Lane       // to be told
 	laneReady *laneWriter // to go on on
+	laneConn  net.Conn    // of the lane that was taken up
 }
 
 // serve runs one stream from Hello to its end.
@@ -87,6 +89,7 @@ func (s *Swarm) serve(st network.Stream) {
 		select {
 		case <-s.ctx.Done():
 			_ = wire.Reset(st, wire.Errorf(wire.Closing, "shutting down"))
+			u.cutLane() // where the writer may wait for who reads nothing
 		case <-stop:
 		}
 	})
