@@ -21,6 +21,7 @@ import (
 	"github.com/shoal-os/shoal/storage/block"
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/chunk/bitfield"
+	"github.com/shoal-os/shoal/storage/exchange/sched"
 )
 
 // begin returns a Begin that makes a partial at a fresh path of n's.
@@ -593,6 +594,33 @@ func TestNamedWithoutAddresses(t *testing.T) {
 		if len(j.due(now)) != 1 {
 			t.Error("not dialled when its address was known")
 		}
+	})
+}
+
+// Who was found lying while he was dialled again, is not taken in when that succeeds.
+func TestBannedWhileDialled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newMemNet()
+		n := net.node(t, "me")
+		j := &job{swarm: n.Swarm, cands: map[peer.ID]*candidate{}, sessions: map[sched.Peer]*session{}, notes: make(chan note, notesMax)}
+		j.ctx, j.cancel = context.WithCancel(t.Context())
+		j.found(peer.AddrInfo{ID: "liar"}, viaLink)
+		c := j.cands["liar"]
+		c.dials, j.dialing = true, 1
+		j.lied("liar")
+		mine, theirs := memStreams("me", "liar")
+		j.dialed(note{kind: noteDialed, info: c.info, sess: &session{
+			job: j, id: 1, peer: "liar", st: mine, br: bufio.NewReader(mine), ended: make(chan struct{}), wake: make(chan struct{}, 1),
+		}})
+		if len(j.sessions) != 0 || c.sess != nil || c.dials || j.dialing != 0 {
+			t.Errorf("%d sessions, %+v", len(j.sessions), c)
+		}
+		_ = theirs.SetReadDeadline(time.Now().Add(time.Second)) // virtual
+		if _, err := theirs.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("he is not hung up on")
+		}
+		j.cancel()
+		j.tasks.Wait()
 	})
 }
 

@@ -257,6 +257,13 @@ func (j *job) dialed(n note) {
 	c := j.cands[n.info.ID]
 	c.dials, j.look = false, true
 	j.dialing--
+	if c.banned != "" { // since it was dialled
+		if n.sess != nil {
+			n.sess.close(true)
+		}
+		j.treeLost(n.info.ID)
+		return
+	}
 	if n.err == nil && j.tree != nil && n.sess.leaves != len(j.tree.Leaves) {
 		n.err = wire.Errorf(wire.Malformed, "it says the root has %d leaves", n.sess.leaves)
 		n.sess.close(true)
