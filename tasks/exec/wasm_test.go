@@ -67,6 +67,31 @@ func finish(t testing.TB, p *Pool, task Task) Exit {
 	return await(t, a)
 }
 
+// TestThisMachinesFault: that a module's bytes, or a place for its code, are missing here is not the task's fault, and must not count
+// against it: three such peers would end the job.
+func TestThisMachinesFault(t *testing.T) {
+	p := openPool(t, nil)
+	task, _, _ := wasmTask(t, wat.Nothing())
+	task.Module += ".gone"
+	if e := finish(t, p, task); !e.Fault || e.Reason == "" {
+		t.Errorf("no bytes: %+v", e)
+	}
+	task, _, _ = wasmTask(t, wat.Nothing())
+	if err := os.WriteFile(filepath.Join(p.cfg.Dir, "wasm"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e := finish(t, p, task); !e.Fault || e.Reason == "" {
+		t.Errorf("no place: %+v", e)
+	}
+	if err := os.Remove(filepath.Join(p.cfg.Dir, "wasm")); err != nil {
+		t.Fatal(err)
+	}
+	task, _, _ = wasmTask(t, []byte("nonsense"))
+	if e := finish(t, p, task); e.Fault || e.Reason == "" {
+		t.Errorf("no module: %+v", e)
+	}
+}
+
 func await(t testing.TB, a *Attempt) Exit {
 	t.Helper()
 	select {

@@ -16,6 +16,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -224,7 +225,8 @@ func (e *Engine) prune(id string) {
 func (e *Engine) Run(t *pb.Task) *pb.Exit {
 	m, err := e.load(t.Module, t.ModuleId)
 	if err != nil {
-		return &pb.Exit{Code: codeTrap, Reason: "it cannot run here: " + err.Error()}
+		// What this machine's files refuse is not the module's fault; what is wrong with that, any machine would say.
+		return &pb.Exit{Code: codeTrap, Reason: "it cannot run here: " + err.Error(), Fault: errors.As(err, new(*fs.PathError))}
 	}
 	limitData(uint64(t.Memory) + dataSlack)
 	g := &guest{engine: e, task: t, room: t.Output}
