@@ -185,11 +185,17 @@ func (p *Pool) run() {
 	}
 }
 
-// do runs f on the pool's goroutine and waits for it. It must not be called from there.
+// do runs f on the pool's goroutine and waits for it. It must not be called from there. With an error f was not run, and will not be.
 func (p *Pool) do(ctx context.Context, f func()) error {
 	done := make(chan struct{})
+	var taken atomic.Bool // by the pool's goroutine, or by this one, which gives up
 	select {
-	case p.calls <- func() { defer close(done); f() }:
+	case p.calls <- func() {
+		defer close(done)
+		if taken.CompareAndSwap(false, true) {
+			f()
+		}
+	}:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-p.ctx.Done():
@@ -199,7 +205,11 @@ func (p *Pool) do(ctx context.Context, f func()) error {
 	case <-done:
 		return nil
 	case <-p.ctx.Done():
-		return ErrClosed
+		if taken.CompareAndSwap(false, true) {
+			return ErrClosed
+		}
+		<-done // it is under way, and what it uses is the caller's
+		return nil
 	}
 }
 
