@@ -11,7 +11,7 @@ import (
 // split off a sub-package (its generated schema, say) without asking here.
 var order = [][]string{
 	{"dht/golden", "dht/agenda", "dht/canon", "dht/ident", "dht/wire", "dht/roster", "dht/host", "dht/gossip", "dht/pool", "dht"},
-	{"storage/chunk", "storage/placement", "storage/block", "storage/exchange", "storage",
+	{"storage/chunk", "storage/placement", "storage/folder", "storage/block", "storage/exchange", "storage",
 		"storage/directory", "storage/quorum", "storage/tree", "storage/repair", "storage/sql", "storage/mount"},
 	{"tasks/job", "tasks/market", "tasks/exec", "tasks"},
 	{"node/api/client", "node/api", "node/web", "node"},

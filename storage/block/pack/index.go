@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"io"
 
 	"github.com/shoal-os/shoal/storage/chunk"
 )
@@ -67,22 +66,4 @@ func decodeIndex(buf []byte, packSize int64) ([]entry, error) {
 		out = append(out, e)
 	}
 	return out, nil
-}
-
-// readAll reads a file of at most max bytes.
-func readAll(fs FS, name string, max int64) ([]byte, error) {
-	r, err := fs.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	size, err := r.Size()
-	if err != nil || size > max {
-		return nil, errors.Join(err, errIndex)
-	}
-	buf := make([]byte, size)
-	if _, err := r.ReadAt(buf, 0); err != nil && !(errors.Is(err, io.EOF) && size == 0) {
-		return nil, err
-	}
-	return buf, nil
 }

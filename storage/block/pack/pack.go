@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 const (
@@ -38,7 +40,7 @@ var ErrLost = errors.New("a write to the packs failed meanwhile")
 
 // Config says where the packs lie and how they are kept. Nothing has a default but Loose.
 type Config struct {
-	FS   FS
+	FS   folder.FS
 	Dir  string // folder in FS
 	Size int64  // bytes after which a pack is full, at most 1 GiB
 	// Loose: nothing is synced, every append is written at once, and what was not full when the process ended is
@@ -74,7 +76,7 @@ func (p sealed) cost() int64 { return p.size + int64(p.frames*entrySize) + fileC
 // active is the pack that is written to.
 type active struct {
 	num     uint32
-	file    File
+	file    folder.File
 	size    int64 // with what is in buf
 	buf     []byte
 	entries []entry
@@ -177,7 +179,7 @@ func (l *Log) load(num uint32, size int64, load func(Frame, Loc), o *Opened) err
 
 // readIndex returns the frames that a pack's index names.
 func (l *Log) readIndex(num uint32, size int64) ([]entry, error) {
-	buf, err := readAll(l.cfg.FS, l.name(num, indexSuffix), indexHead+entrySize*size/headSize+4)
+	buf, err := folder.ReadFile(l.cfg.FS, l.name(num, indexSuffix), indexHead+entrySize*size/headSize+4)
 	if err != nil {
 		return nil, err
 	}

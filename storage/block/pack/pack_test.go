@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 func block(i, n int) (Head, []byte) {
@@ -39,7 +40,7 @@ func open(t testing.TB, cfg Config) (*Log, Opened, found) {
 
 func config(t testing.TB, size int64) Config {
 	t.Helper()
-	fs, err := Dir(t.TempDir(), "p")
+	fs, err := folder.Dir(t.TempDir(), "p")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func TestAnotherPacksIndex(t *testing.T) {
 	l, _, _ := open(t, cfg)
 	fill(t, l, 10, 5000)
 	l.Close()
-	old, err := readAll(cfg.FS, l.name(1, indexSuffix), 1<<20)
+	old, err := folder.ReadFile(cfg.FS, l.name(1, indexSuffix), 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

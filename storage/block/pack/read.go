@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"sync"
+
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 // openMax is how many packs are kept open for reading.
@@ -166,7 +168,7 @@ type handles struct {
 }
 
 type handle struct {
-	Reader
+	folder.Reader
 	num  uint32
 	refs int
 	gone bool // to be removed when the last reader is done

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"math"
 
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 const (
@@ -79,7 +81,7 @@ func (s *Store) Changes(after uint64) (list []Change, next uint64, ok bool) {
 // openChanges goes on with the series that an orderly end saved, or begins a new one. The file goes before anything can
 // change: a crash from here on begins a new epoch.
 func (s *Store) openChanges(whole bool) error {
-	data, err := readWhole(s.fs, changesFile)
+	data, err := folder.ReadFile(s.fs, changesFile, math.MaxInt64)
 	if err == nil && whole {
 		whole = s.changes.decode(data, s.sums.pieces)
 	}

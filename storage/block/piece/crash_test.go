@@ -11,8 +11,9 @@ import (
 	"time"
 
 	"github.com/shoal-os/shoal/storage/block/pack"
-	"github.com/shoal-os/shoal/storage/block/pack/crash"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/folder"
+	"github.com/shoal-os/shoal/storage/folder/crash"
 )
 
 var crashSeeds = flag.Uint64("crash-seeds", 1, "how many times the power fails at each step")
@@ -347,11 +348,11 @@ func TestOldMarksDoNotComeBack(t *testing.T) {
 
 // noMarks is a folder in which marks cannot be made durable.
 type noMarks struct {
-	pack.FS
+	folder.FS
 	broken bool
 }
 
-func (f *noMarks) Create(name string) (pack.File, error) {
+func (f *noMarks) Create(name string) (folder.File, error) {
 	if f.broken && strings.HasPrefix(name, marksDir) {
 		return nil, crash.ErrFault
 	}

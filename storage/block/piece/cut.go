@@ -10,8 +10,8 @@ import (
 	"runtime"
 	"sync"
 
-	"github.com/shoal-os/shoal/storage/block/pack"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 // Add cuts what r gives into pieces, hashing on all cores, and writes those that are not here. Reading ends with
@@ -39,7 +39,7 @@ type cutter struct {
 
 	// The large piece that is being written.
 	temp     string
-	file1    pack.File
+	file1    folder.File
 	reserved int64
 }
 

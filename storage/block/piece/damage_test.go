@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"github.com/shoal-os/shoal/storage/block/pack"
-	"github.com/shoal-os/shoal/storage/block/pack/crash"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/folder/crash"
 )
 
 // TestAFlippedBit flips bits of every file of a store, before it is opened and while it is open: nothing but the right

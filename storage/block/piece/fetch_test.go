@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/shoal-os/shoal/storage/block"
-	"github.com/shoal-os/shoal/storage/block/pack"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 // source is a large piece as another peer sends it.
@@ -305,7 +305,7 @@ func TestBeginLargeRefuses(t *testing.T) {
 // powerGoes is a folder that loses its power when the bytes of a large piece are to be made durable for the first time: what
 // the swarm wrote of it just now is gone, while all names are as they were. The kernel keeps names sooner than bytes.
 type powerGoes struct {
-	pack.FS
+	folder.FS
 	dir  string
 	from int64 // the first byte that is lost
 	gone bool
@@ -328,7 +328,7 @@ func (f *powerGoes) SyncFile(name string) error {
 // before its bytes are durable, or the next start takes what the power left of them for the piece.
 func TestPowerFailsWhileMended(t *testing.T) {
 	dir := t.TempDir()
-	inner, err := pack.Dir(dir, packsDir, cacheDir, largeDir, marksDir)
+	inner, err := folder.Dir(dir, packsDir, cacheDir, largeDir, marksDir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/shoal-os/shoal/storage/block/pack/crash"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/folder/crash"
 )
 
 // FuzzMarks reads a file of marks that somebody wrote: whatever it holds, what comes of it can be written and read again.

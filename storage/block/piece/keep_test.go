@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoal-os/shoal/storage/block/pack"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 // none names nothing, all everything.
@@ -141,7 +142,7 @@ func TestQuarantineRestorePurge(t *testing.T) {
 
 // slowRemoval is a folder that does something while it removes what was purged.
 type slowRemoval struct {
-	pack.FS
+	folder.FS
 	meanwhile func()
 }
 
@@ -157,7 +158,7 @@ func (f *slowRemoval) Remove(name string) error {
 // its mark said that it was aside. One that does not is gone.
 func TestAddedWhilePurged(t *testing.T) {
 	dir := t.TempDir()
-	inner, err := pack.Dir(dir, packsDir, cacheDir, largeDir, marksDir)
+	inner, err := folder.Dir(dir, packsDir, cacheDir, largeDir, marksDir)
 	if err != nil {
 		t.Fatal(err)
 	}

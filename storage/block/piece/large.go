@@ -7,8 +7,8 @@ import (
 	"weak"
 
 	"github.com/shoal-os/shoal/storage/block"
-	"github.com/shoal-os/shoal/storage/block/pack"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 // viewsMax is how many roots may be remembered though nobody reads them any more.
@@ -60,10 +60,10 @@ type Large struct {
 	leaves []chunk.Edge
 
 	mu   sync.Mutex
-	file pack.Reader // nil once closed
-	buf  *[]byte     // of the leaf that was read last
-	leaf int         // which that is, -1 none
-	n    int         // how long it is
+	file folder.Reader // nil once closed
+	buf  *[]byte       // of the leaf that was read last
+	leaf int           // which that is, -1 none
+	n    int           // how long it is
 }
 
 // OpenLarge opens a large piece that is held. ErrNotFound: it is not. It can be read until Close, whatever becomes of

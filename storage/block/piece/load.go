@@ -9,6 +9,7 @@ import (
 	"github.com/shoal-os/shoal/storage/block"
 	"github.com/shoal-os/shoal/storage/block/pack"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 // tempPrefix begins the names of files that no batch has committed.
@@ -51,7 +52,7 @@ func (s *Store) load() (whole bool, err error) {
 }
 
 // newMarks goes on from the files of earlier processes.
-func newMarks(fs pack.FS, state func() []byte, files []pack.Info) *marks {
+func newMarks(fs folder.FS, state func() []byte, files []folder.Info) *marks {
 	m := &marks{fs: fs, state: state}
 	for _, f := range files {
 		if gen, err := strconv.ParseUint(f.Name, 16, 64); err == nil {

@@ -5,15 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 
-	"github.com/shoal-os/shoal/storage/block/pack"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 // Marks are what a pack cannot say of a piece: that it is set aside, and why; that it is pinned. They are lines of
@@ -54,7 +54,7 @@ type aside struct {
 // marks is the file of marks. Lines are added under the store's lock, in the order in which they hold, and written by
 // whoever syncs next.
 type marks struct {
-	fs    pack.FS
+	fs    folder.FS
 	state func() []byte // all lines that hold
 
 	adding sync.Mutex // guards buf and added
@@ -62,7 +62,7 @@ type marks struct {
 	added  uint64
 
 	mu     sync.Mutex // held while the file is written; taken before adding
-	file   pack.File
+	file   folder.File
 	gen    uint64
 	size   atomic.Int64 // of all files
 	fresh  int64        // of what it began with
@@ -96,19 +96,19 @@ func pinLine(verb string, id chunk.CID, name string) []byte {
 }
 
 // readMarks reads all files into the store's maps and returns them, and how many lines were no good.
-func (s *Store) readMarks() (files []pack.Info, bad int, err error) {
+func (s *Store) readMarks() (files []folder.Info, bad int, err error) {
 	files, err = s.fs.List(marksDir)
 	if err != nil {
 		return nil, 0, err
 	}
-	slices.SortFunc(files, func(a, b pack.Info) int { return strings.Compare(a.Name, b.Name) }) // fixed width: by age
+	slices.SortFunc(files, func(a, b folder.Info) int { return strings.Compare(a.Name, b.Name) }) // fixed width: by age
 	for _, f := range files {
 		name := marksDir + "/" + f.Name
 		// The process that wrote it may have been killed: what is believed now must be true after a loss of power, too.
 		if err := s.fs.SyncFile(name); err != nil {
 			return nil, 0, err
 		}
-		data, err := readWhole(s.fs, name)
+		data, err := folder.ReadFile(s.fs, name, math.MaxInt64)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -169,19 +169,6 @@ func (s *Store) allMarks() []byte {
 		}
 	}
 	return b
-}
-
-func readWhole(fs pack.FS, name string) ([]byte, error) {
-	r, err := fs.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	size, err := r.Size()
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(io.NewSectionReader(r, 0, size))
 }
 
 // add queues lines. The caller holds the store's lock.

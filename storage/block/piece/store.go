@@ -14,6 +14,7 @@ import (
 	"github.com/shoal-os/shoal/storage/block"
 	"github.com/shoal-os/shoal/storage/block/pack"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 // Config is where and how much a store may hold.
@@ -26,14 +27,14 @@ type Config struct {
 	Log   *slog.Logger     // nil: slog.Default
 	Now   func() time.Time // nil: time.Now
 
-	fs pack.FS // nil: Dir; tests let one lose its power
+	fs folder.FS // nil: Dir; tests let one lose its power
 }
 
 // Store is what this peer holds. It is safe for concurrent use.
 type Store struct {
 	cfg   Config
 	log   *slog.Logger
-	fs    pack.FS
+	fs    folder.FS
 	dir   string
 	packs *pack.Log
 	roots *block.Store // of partials; it asks this store for the rest
@@ -114,7 +115,7 @@ func (s *Store) open() (err error) {
 		return err
 	}
 	if s.fs == nil {
-		if s.fs, err = pack.Dir(s.dir, packsDir, cacheDir, largeDir, marksDir); err != nil {
+		if s.fs, err = folder.Dir(s.dir, packsDir, cacheDir, largeDir, marksDir); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,7 @@
-package pack
+// Package folder owns what packs and pieces need of a file system: one folder of files that are each written once, front
+// to back, so that tests can let one fail or lose its power at any step. What is in the files, and what must be synced
+// before what, is for those who write them. It does not guard against a second process.
+package folder
 
 import (
 	"errors"
@@ -8,8 +11,8 @@ import (
 	"runtime"
 )
 
-// FS is the folder that packs and pieces live in: what they need of a file system, so that tests can let one fail or
-// lose its power at any step. Names are relative and slash-separated; folders are made by whoever made the FS.
+// FS is a folder. Names are relative and slash-separated; the folders in it are made by whoever made the FS, and "" is
+// itself. A file that is not there is fs.ErrNotExist. It is safe for concurrent use, but a file has one writer.
 type FS interface {
 	// List returns the regular files of a folder.
 	List(dir string) ([]Info, error)
@@ -48,22 +51,40 @@ type File interface {
 	Sync() error
 }
 
-// Dir returns the folder at path with the given folders in it, making (0700) what is not there.
+// ReadFile returns what a file holds, or its first most bytes if it is longer.
+func ReadFile(fs FS, name string, most int64) ([]byte, error) {
+	r, err := fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	size, err := r.Size()
+	if err != nil {
+		return nil, err
+	}
+	buf := make([]byte, min(size, most))
+	if n, err := r.ReadAt(buf, 0); n < len(buf) {
+		return nil, err
+	}
+	return buf, nil
+}
+
+// Dir returns the file system's folder at path with the given folders in it, making (0700) what is not there.
 func Dir(path string, dirs ...string) (FS, error) {
 	for _, d := range append(dirs, "") {
 		if err := os.MkdirAll(filepath.Join(path, d), 0o700); err != nil {
 			return nil, err
 		}
 	}
-	f := folder(path)
+	f := onDisk(path)
 	return wrap(f), f.Sync("")
 }
 
-type folder string
+type onDisk string
 
-func (d folder) path(name string) string { return filepath.Join(string(d), filepath.FromSlash(name)) }
+func (d onDisk) path(name string) string { return filepath.Join(string(d), filepath.FromSlash(name)) }
 
-func (d folder) List(dir string) ([]Info, error) {
+func (d onDisk) List(dir string) ([]Info, error) {
 	entries, err := os.ReadDir(d.path(dir))
 	out := make([]Info, 0, len(entries))
 	for _, e := range entries {
@@ -81,7 +102,7 @@ func (d folder) List(dir string) ([]Info, error) {
 	return out, err
 }
 
-func (d folder) Open(name string) (Reader, error) {
+func (d onDisk) Open(name string) (Reader, error) {
 	f, err := os.Open(d.path(name))
 	if err != nil {
 		return nil, err
@@ -99,7 +120,7 @@ func (r reader) Size() (int64, error) {
 	return fi.Size(), nil
 }
 
-func (d folder) Create(name string) (File, error) {
+func (d onDisk) Create(name string) (File, error) {
 	f, err := os.OpenFile(d.path(name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
@@ -123,11 +144,11 @@ func (f *file) Skip(n int64) error {
 	return f.Truncate(f.at)
 }
 
-func (d folder) Rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
+func (d onDisk) Rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
 
-func (d folder) Remove(name string) error { return os.Remove(d.path(name)) }
+func (d onDisk) Remove(name string) error { return os.Remove(d.path(name)) }
 
-func (d folder) Sync(dir string) error {
+func (d onDisk) Sync(dir string) error {
 	if runtime.GOOS == "windows" { // folders cannot be synced there; NTFS journals its names
 		return nil
 	}
@@ -138,7 +159,7 @@ func (d folder) Sync(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-func (d folder) SyncFile(name string) error {
+func (d onDisk) SyncFile(name string) error {
 	f, err := os.OpenFile(d.path(name), os.O_RDWR, 0)
 	if err != nil {
 		return err

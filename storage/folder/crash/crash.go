@@ -16,7 +16,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/shoal-os/shoal/storage/block/pack"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 var (
@@ -177,30 +177,30 @@ func (f *FS) step() error {
 	return nil
 }
 
-// List implements pack.FS.
-func (f *FS) List(dir string) (out []pack.Info, err error) {
+// List implements folder.FS.
+func (f *FS) List(dir string) (out []folder.Info, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.dead {
 		return nil, ErrPower
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.names)) {
-		if folder(name) == dir {
-			out = append(out, pack.Info{Name: path.Base(name), Size: int64(len(f.names[name].data))})
+		if dirOf(name) == dir {
+			out = append(out, folder.Info{Name: path.Base(name), Size: int64(len(f.names[name].data))})
 		}
 	}
 	return out, nil
 }
 
-func folder(name string) string {
+func dirOf(name string) string {
 	if dir := path.Dir(name); dir != "." {
 		return dir
 	}
 	return ""
 }
 
-// Open implements pack.FS.
-func (f *FS) Open(name string) (pack.Reader, error) {
+// Open implements folder.FS.
+func (f *FS) Open(name string) (folder.Reader, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.names[name]
@@ -233,8 +233,8 @@ func (r reader) Size() (int64, error) {
 
 func (r reader) Close() error { return nil }
 
-// Create implements pack.FS.
-func (f *FS) Create(name string) (pack.File, error) {
+// Create implements folder.FS.
+func (f *FS) Create(name string) (folder.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.step(); err != nil {
@@ -245,7 +245,7 @@ func (f *FS) Create(name string) (pack.File, error) {
 	return &handle{f, c}, nil
 }
 
-// Rename implements pack.FS.
+// Rename implements folder.FS.
 func (f *FS) Rename(from, to string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -261,7 +261,7 @@ func (f *FS) Rename(from, to string) error {
 	return nil
 }
 
-// Remove implements pack.FS.
+// Remove implements folder.FS.
 func (f *FS) Remove(name string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -275,7 +275,7 @@ func (f *FS) Remove(name string) error {
 	return nil
 }
 
-// Sync implements pack.FS.
+// Sync implements folder.FS.
 func (f *FS) Sync(dir string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -283,19 +283,19 @@ func (f *FS) Sync(dir string) error {
 		return err
 	}
 	for name := range f.durable {
-		if folder(name) == dir && f.names[name] == nil {
+		if dirOf(name) == dir && f.names[name] == nil {
 			delete(f.durable, name)
 		}
 	}
 	for name, c := range f.names {
-		if folder(name) == dir {
+		if dirOf(name) == dir {
 			f.durable[name] = c
 		}
 	}
 	return nil
 }
 
-// SyncFile implements pack.FS.
+// SyncFile implements folder.FS.
 func (f *FS) SyncFile(name string) error {
 	f.mu.Lock()
 	c := f.names[name]
@@ -346,7 +346,7 @@ func (h *handle) Sync() error {
 	return err
 }
 
-// Close implements pack.File.
+// Close implements folder.File.
 func (h *handle) Close() error {
 	h.fs.mu.Lock()
 	defer h.fs.mu.Unlock()

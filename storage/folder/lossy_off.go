@@ -1,6 +1,6 @@
 //go:build !lossydisk && !breakfsync
 
-package pack
+package folder
 
 // wrap is where a build with the tag lossydisk puts its crash model.
-func wrap(f folder) FS { return f }
+func wrap(f onDisk) FS { return f }

@@ -1,6 +1,6 @@
 //go:build lossydisk || breakfsync
 
-package pack
+package folder
 
 import (
 	"io"
@@ -13,7 +13,7 @@ import (
 // the process is to them what a loss of power is on a real machine. It is for the testnet, whose scenario power-cut must be
 // green with it (tag lossydisk), and red when in addition nothing is ever synced (tag breakfsync). Names are durable at once.
 type lossy struct {
-	folder
+	onDisk
 	mu    sync.Mutex
 	files map[string]*unsynced
 }
@@ -22,8 +22,8 @@ type lossy struct {
 // the folder and opens it again, and not the end of the process.
 var kernels sync.Map
 
-func wrap(f folder) FS {
-	l, _ := kernels.LoadOrStore(f, &lossy{folder: f, files: map[string]*unsynced{}})
+func wrap(f onDisk) FS {
+	l, _ := kernels.LoadOrStore(f, &lossy{onDisk: f, files: map[string]*unsynced{}})
 	return l.(*lossy)
 }
 
@@ -88,7 +88,7 @@ func (u *unsynced) size() int64 {
 }
 
 func (l *lossy) List(dir string) ([]Info, error) {
-	infos, err := l.folder.List(dir)
+	infos, err := l.onDisk.List(dir)
 	for i := range infos {
 		if u := l.of(path.Join(dir, infos[i].Name)); u != nil {
 			infos[i].Size = u.size()
@@ -98,7 +98,7 @@ func (l *lossy) List(dir string) ([]Info, error) {
 }
 
 func (l *lossy) Open(name string) (Reader, error) {
-	r, err := l.folder.Open(name)
+	r, err := l.onDisk.Open(name)
 	u := l.of(name)
 	if err != nil || u == nil {
 		return r, err
@@ -133,7 +133,7 @@ func (c cached) ReadAt(p []byte, off int64) (n int, err error) {
 }
 
 func (l *lossy) Rename(from, to string) error {
-	err := l.folder.Rename(from, to)
+	err := l.onDisk.Rename(from, to)
 	if err == nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -150,12 +150,12 @@ func (l *lossy) Remove(name string) error {
 	l.mu.Lock()
 	delete(l.files, name)
 	l.mu.Unlock()
-	return l.folder.Remove(name)
+	return l.onDisk.Remove(name)
 }
 
 func (l *lossy) SyncFile(name string) error {
 	if u := l.of(name); u != nil {
 		return u.Sync()
 	}
-	return l.folder.SyncFile(name)
+	return l.onDisk.SyncFile(name)
 }

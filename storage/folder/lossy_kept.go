@@ -1,5 +1,5 @@
 //go:build lossydisk && !breakfsync
 
-package pack
+package folder
 
 const syncForgotten = false

@@ -1,6 +1,6 @@
 //go:build breakfsync
 
-package pack
+package folder
 
 // syncForgotten breaks a promise on purpose: the testnet must see it.
 const syncForgotten = true
