@@ -205,8 +205,39 @@ func TestFaultAtEveryStep(t *testing.T) {
 	}
 }
 
+// A disk that fails once and loses its power soon after has what was acknowledged.
+func TestFaultAndThenCrash(t *testing.T) {
+	for n := 1; n < 300; n++ {
+		synctest.Test(t, func(t *testing.T) {
+			fs := crash.New(uint64(n))
+			o, _, err := openOwner(t, fs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fs.FailAt(1 + n/5)
+			fs.CrashAt(1 + n/5 + 1 + n%5)
+			acked, tried := map[[32]byte]string{}, [32]byte{}
+			for i := range 60 {
+				r := Record{[32]byte{byte(i%3 + 1)}, More, fmt.Appendf(nil, " %d.", i)}
+				if i < 3 || i%10 == 9 {
+					r.Kind = Whole
+				}
+				if tried = r.Group; !o.doWithin(r, 3*retryAfter) {
+					break
+				}
+				acked = maps.Clone(o.texts)
+			}
+			_ = o.log.Close()
+			checkAfter(t, fs.Reboot(), acked, tried, fmt.Sprint("round ", n))
+		})
+	}
+}
+
 // doThrough is do, but waits out a disk that fails for a while.
-func (o *owner) doThrough(r Record) bool {
+func (o *owner) doThrough(r Record) bool { return o.doWithin(r, time.Hour) }
+
+// doWithin is doThrough for a while.
+func (o *owner) doWithin(r Record, limit time.Duration) bool {
 	done := make(chan struct{})
 	o.mu.Lock()
 	if r.Kind == More {
@@ -216,8 +247,12 @@ func (o *owner) doThrough(r Record) bool {
 	}
 	_ = o.log.Append([]Record{r}, true, func() { close(done) })
 	o.mu.Unlock()
-	<-done
-	return true
+	select {
+	case <-done:
+		return true
+	case <-time.After(limit):
+		return false
+	}
 }
 
 // What a process had written and not synced when it was killed is read by the next one, which may promise things because of it.

@@ -188,10 +188,11 @@ func (l *Log) abandon() {
 	last := &l.segments[len(l.segments)-1]
 	l.total -= last.size - int64(l.synced)
 	last.size = int64(l.synced)
-	// One without anything durable goes at once, or a disk that fails for long fills up with them, and the list of them outgrows
-	// a header. If a loss of power brings it back it is read, which does no harm: see persist.
-	if l.synced == 0 && l.fs.Remove(segmentName(last.gen)) == nil {
-		l.segments = l.segments[:len(l.segments)-1]
+	// The next one takes the place of one without anything durable, number and all: or a disk that fails for long would fill up
+	// with them, and the list of them outgrow a header.
+	if l.synced == 0 {
+		_ = l.fs.Remove(segmentName(last.gen)) // or begin empties it
+		l.segments, l.gen = l.segments[:len(l.segments)-1], last.gen
 	}
 }
 
