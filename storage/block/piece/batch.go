@@ -335,13 +335,23 @@ func (s *Store) dropCut(id chunk.CID, c *cut) {
 	s.unreserve(c.cost())
 }
 
-// dropPartial deletes what was fetched of a piece that is not to be finished.
+// dropPartial deletes what was fetched of a piece that is not to be finished. The caller holds naming.
 func (s *Store) dropPartial(id chunk.CID) error {
 	var err error
-	if r, ok := s.roots.Root(id); ok && r.Info().State == block.Partial {
+	s.mu.Lock()
+	held := s.index.has(id)
+	s.mu.Unlock()
+	// Of one that is not held the record may be a finished one: it has its name, and could not be made durable there.
+	r, ok := s.roots.Root(id)
+	finished := ok && !held && r.Info().State == block.Complete
+	if ok && (finished || r.Info().State == block.Partial) {
 		err = s.roots.Remove(id)
 	}
-	if rmErr := s.fs.Remove(partName(id)); rmErr != nil && !isGone(rmErr) {
+	name := partName(id)
+	if finished {
+		name = largeName(id)
+	}
+	if rmErr := s.fs.Remove(name); rmErr != nil && !isGone(rmErr) {
 		err = errors.Join(err, rmErr)
 	}
 	s.mu.Lock()

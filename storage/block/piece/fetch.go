@@ -215,6 +215,7 @@ func (s *Store) StopLarge(r *block.Root, forget bool) error {
 	id := r.CID()
 	s.mu.Lock()
 	s.unlock(id)
+	forget = forget || s.index.has(id) && s.partial[id] > 0 // a batch was first: nobody goes on with what came
 	s.mu.Unlock()
 	if !forget {
 		return nil

@@ -358,3 +358,55 @@ func TestPowerFailsWhileMended(t *testing.T) {
 		t.Fatalf("held after the loss of power: %v", s.Verify(context.Background(), x.tree.Root))
 	}
 }
+
+// noSync is a folder in which a large piece that has its name cannot be made durable.
+type noSync struct{ pack.FS }
+
+func (f noSync) SyncFile(name string) error {
+	if _, err := chunk.ParseCID(strings.TrimPrefix(name, largeDir+"/")); err == nil {
+		return errors.New("no sync")
+	}
+	return f.FS.SyncFile(name)
+}
+
+// TestWhatIsStoppedTakesNoRoom: neither what came of a piece that a batch held meanwhile, nor what could not be made durable in
+// the end.
+func TestWhatIsStoppedTakesNoRoom(t *testing.T) {
+	dir := t.TempDir()
+	inner, err := pack.Dir(dir, packsDir, cacheDir, largeDir, marksDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := mustOpen(t, Config{Dir: dir, fs: noSync{inner}})
+	none := func() {
+		t.Helper()
+		if u := s.Usage(); u.Reserved != 0 {
+			t.Errorf("%+v", u)
+		}
+		checkUsage(t, s, dir)
+	}
+	x := newSource(t, noise(1, 3*SmallMax))
+	r := x.begin(t, s, 0)
+	x.fetch(t, r, 0)
+	put(t, s, x.data)
+	if err := s.StopLarge(r, false); err != nil {
+		t.Fatal(err)
+	}
+	none()
+	checkServed(t, s, x)
+
+	y := newSource(t, noise(2, 3*SmallMax))
+	r = y.begin(t, s, 0)
+	y.fetch(t, r, 0, 1, 2)
+	if err := s.FinishLarge(context.Background(), r); err == nil {
+		t.Fatal("finished")
+	}
+	if err := s.StopLarge(r, true); err != nil {
+		t.Fatal(err)
+	}
+	none()
+	if names, err := inner.List(largeDir); err != nil || len(names) != 1 {
+		t.Errorf("%v, %v", names, err)
+	}
+	y.begin(t, s, 0)
+}
