@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// flightTime is how long a piece that another peer gave is kept though no name needs it yet: the names come once all
-	// copies of what they name are made.
+	// flightTime is how long a piece that another peer gave, or heard proof of, is kept though no name needs it yet: the names
+	// come once all copies of what they name are made.
 	flightTime = time.Hour
 	// flightMax bounds the pieces that are remembered for this; of more the oldest are forgotten first.
 	flightMax = 1 << 20
@@ -22,7 +22,7 @@ const (
 // ErrNotInStep is returned by CollectNow when this peer cannot know what is needed.
 var ErrNotInStep = errors.New("repair: the names are not known to be in step with the pool's; nothing is collected")
 
-// flight holds the pieces that others gave, for as long as their names may be on the way. Two generations take turns,
+// flight holds the pieces that others gave or count on, for as long as their names may be on the way. Two generations take turns,
 // so that forgetting costs nothing.
 type flight struct {
 	mu       sync.Mutex
@@ -59,6 +59,14 @@ func (f *flight) has(id chunk.CID) bool {
 		_, ok = f.old[id]
 	}
 	return ok
+}
+
+// named reports whether some name needs a piece.
+func (r *Repair) named(id chunk.CID) bool {
+	r.mu.Lock()
+	names := r.names
+	r.mu.Unlock()
+	return names != nil && names.Live()(id)
 }
 
 // collect looks for what no name needs now and then.

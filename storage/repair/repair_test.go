@@ -12,6 +12,7 @@ import (
 	"github.com/shoal-os/shoal/dht/wire"
 	"github.com/shoal-os/shoal/storage/block/piece"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/repair/inventory"
 	"github.com/shoal-os/shoal/storage/repair/pb"
 	"github.com/shoal-os/shoal/storage/tree"
 )
@@ -512,6 +513,82 @@ func TestCollecting(t *testing.T) {
 		late.files(3, 1, 100)
 		if _, err := late.CollectNow(t.Context(), true); !errors.Is(err, ErrNotInStep) {
 			t.Errorf("not in step: %v", err)
+		}
+	})
+}
+
+// nosy are names that somebody asks something of the peer about while it collects.
+type nosy struct {
+	Names
+	ask func(chunk.CID)
+}
+
+func (n *nosy) Live() func(chunk.CID) bool {
+	live := n.Names.Live()
+	return func(id chunk.CID) bool {
+		ok := live(id)
+		n.ask(id)
+		return ok
+	}
+}
+
+// TestNotCollectedOnceCountedOn: what no name needs yet, and a writer was told that it is held, stays until the names come:
+// also if it was told so in the middle of a collection, and if it was told by a proof.
+func TestNotCollectedOnceCountedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := poolOf(t, 2, nil)
+		x := nodes[0]
+		small, large := x.files(1, 2, 5000), x.files(2, 1, piece.SmallMax+1)[0]
+		settle(10 * time.Minute) // they are not young any more
+		v := &visit{r: x.Repair, peer: nodes[1].id.ID}
+		prove := func(id chunk.CID) {
+			a, err := v.prove(&pb.Prove{Pieces: inventory.Append(nil, id), Nonce: make([]byte, nonceLen)})
+			if err != nil || a.GetProof().GetKept()[0] != 1 {
+				t.Errorf("no proof: %v, %v", a, err)
+			}
+		}
+		prove(small[0].ID)
+		settle(10 * time.Minute)
+		x.files(3, 20, 5000) // so that hardly ever the last one that the collection asks about is one of ours
+		settle(10 * time.Minute)
+		names, asking := x.Repair.names, false // who is asked asks the names, too
+		var passed []chunk.CID
+		x.mu2(func() {
+			x.Repair.names = &nosy{names, func(id chunk.CID) {
+				if asking {
+					return
+				}
+				asking = true
+				defer func() { asking = false }()
+				if slices.Contains(passed, small[1].ID) {
+					prove(small[1].ID)
+				}
+				if slices.Contains(passed, large.ID) {
+					a, err := v.take(&pb.Take{Piece: inventory.Append(nil, large.ID), Size: uint64(large.Size)})
+					if err != nil || a.GetAck().GetStored()[0] != 1 {
+						t.Errorf("not stored: %v, %v", a, err)
+					}
+				}
+				passed = append(passed, id)
+			}}
+		})
+		if c, err := x.CollectNow(t.Context(), true); err != nil || c.Purged < 20 {
+			t.Errorf("%+v, %v", c, err)
+		}
+		for _, id := range []chunk.CID{small[1].ID, large.ID} { // unless they came last
+			if passed[len(passed)-1] == id {
+				return
+			}
+		}
+		for _, p := range append(small, large) {
+			if !x.pieces.Has(p.ID) {
+				t.Errorf("%v was counted on and is gone", p.ID)
+			}
+		}
+		x.mu2(func() { x.Repair.names = names })
+		settle(4 * flightTime)
+		if n := x.pieces.Usage().Pieces; n != 0 {
+			t.Errorf("%d pieces that nobody named are kept for good", n)
 		}
 	})
 }

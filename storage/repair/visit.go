@@ -148,7 +148,7 @@ func (v *visit) take(t *pb.Take) (*pb.Answer, error) {
 	}
 	v.r.flight.add([]chunk.CID{id})
 	done := &pb.Answer{Ack: &pb.Ack{Stored: []byte{1}}}
-	if v.r.store.Has(id) {
+	if v.r.store.Spare(id) { // a Collect that is under way may have asked about it before it was in flight
 		return done, nil
 	}
 	v.r.mu.Lock()
@@ -161,7 +161,7 @@ func (v *visit) take(t *pb.Take) (*pb.Answer, error) {
 	if err := v.waitFor(j); err != nil {
 		return nil, err
 	}
-	if v.r.store.Has(id) {
+	if v.r.store.Spare(id) {
 		return done, nil
 	}
 	return &pb.Answer{Ack: &pb.Ack{Stored: []byte{0}, Full: errors.Is(j.err, piece.ErrQuota)}}, nil
@@ -261,6 +261,13 @@ func (v *visit) prove(p *pb.Prove) (*pb.Answer, error) {
 func (v *visit) proveOne(id chunk.CID, nonce []byte) (sum [32]byte, small, ok bool) {
 	p, held := v.r.store.Get(id)
 	if !held {
+		return sum, false, false
+	}
+	// A writer may count on this copy of what no name needs at the moment, and name it later: that is as good as given.
+	if !v.r.named(id) {
+		v.r.flight.add([]chunk.CID{id})
+	}
+	if !v.r.store.Spare(id) {
 		return sum, false, false
 	}
 	if small = id.IsRaw() && p.Size <= piece.SmallMax; small {

@@ -60,7 +60,7 @@ func (s *Store) Restore(id chunk.CID) bool {
 	if away {
 		s.setAside(id, aside{})
 		s.touch(id)
-		s.young[id] = s.now()
+		s.makeYoung(id)
 	}
 	s.mu.Unlock()
 	// Also if it is not away: another Restore may be waiting for the disk, or have failed.

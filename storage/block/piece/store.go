@@ -262,6 +262,19 @@ func (s *Store) Pinned(id chunk.CID) bool {
 	return len(s.pins[id]) > 0
 }
 
+// Spare reports whether a piece is held, durably, and keeps it from a Collect that is under way or begins within a minute:
+// for who is about to rely on it, and Has would say nothing of the next moment.
+func (s *Store) Spare(id chunk.CID) bool {
+	s.mu.Lock()
+	_, ok := s.holds(id)
+	if ok {
+		s.touch(id)
+		s.makeYoung(id)
+	}
+	s.mu.Unlock()
+	return ok && s.marks.sync() == nil
+}
+
 // lock keeps a piece from Collect, Quarantine and Purge. The caller holds mu.
 func (s *Store) lock(id chunk.CID) {
 	s.locks[id]++
@@ -280,6 +293,11 @@ func (s *Store) unlock(id chunk.CID) {
 	if s.locks[id]--; s.locks[id] <= 0 {
 		delete(s.locks, id)
 	}
+	s.makeYoung(id)
+}
+
+// makeYoung keeps a piece from Collect for youth. The caller holds mu.
+func (s *Store) makeYoung(id chunk.CID) {
 	now := s.now()
 	if s.young[id] = now; len(s.young) > s.youngMax {
 		young := map[chunk.CID]time.Time{}
