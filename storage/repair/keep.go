@@ -40,6 +40,9 @@ type keep struct {
 	mu   sync.Mutex
 	log  *disk.Log
 	live int64 // bytes that the last snapshot took
+	// behind: something could not be written. What comes later must not be written behind that gap, least of all a position,
+	// from which on others would tell what changed; a snapshot closes it.
+	behind bool
 }
 
 // openKeep reads the folder into r.
@@ -178,19 +181,26 @@ func messageEntry(kind disk.Kind, m proto.Message) disk.Entry {
 	return disk.Entry{Kind: kind, Payload: payload}
 }
 
-// write appends entries, and writes a snapshot when the log has grown too long.
+// write appends entries, and writes a snapshot when the log has grown too long. What they say is in the book already.
 func (r *Repair) write(entries ...disk.Entry) {
 	if len(entries) == 0 {
 		return
 	}
 	r.keep.mu.Lock()
 	defer r.keep.mu.Unlock()
-	if err := r.keep.log.Append(entries, false); err != nil {
-		r.log.Warn("what other members hold is not kept", "err", err)
-		return
+	if !r.keep.behind {
+		r.append(entries, false)
 	}
-	if r.keep.log.Wasteful(r.keep.live) {
+	if r.keep.behind || r.keep.log.Wasteful(r.keep.live) {
 		r.compact()
+	}
+}
+
+// append writes entries. keep.mu is held.
+func (r *Repair) append(entries []disk.Entry, durable bool) {
+	if err := r.keep.log.Append(entries, durable); err != nil {
+		r.log.Warn("what other members hold is not kept", "err", err)
+		r.keep.behind = true
 	}
 }
 
@@ -198,14 +208,16 @@ func (r *Repair) write(entries ...disk.Entry) {
 func (r *Repair) syncKeep() {
 	r.keep.mu.Lock()
 	defer r.keep.mu.Unlock()
-	if err := r.keep.log.Append(nil, true); err != nil {
-		r.log.Warn("what other members hold is not kept", "err", err)
+	r.append(nil, true)
+	if r.keep.behind {
+		r.compact()
 	}
 }
 
 // compact replaces the logs by a snapshot. keep.mu is held: what others tell meanwhile waits, and is written behind it.
 func (r *Repair) compact() {
 	gen, err := r.keep.log.Rotate()
+	r.keep.behind = r.keep.behind || err != nil // the log that was to end was not durable yet
 	if err == nil {
 		r.mu.Lock()
 		entries := r.snapshot()
@@ -215,6 +227,7 @@ func (r *Repair) compact() {
 			r.keep.live += int64(len(e.Payload))
 		}
 		err = r.keep.log.WriteSnapshot(gen, slices.Values(entries))
+		r.keep.behind = r.keep.behind && err != nil
 	}
 	if err != nil {
 		r.log.Warn("the file of what other members hold grows", "err", err)

@@ -3,13 +3,17 @@ package repair
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/directory"
+	"github.com/shoal-os/shoal/storage/directory/disk"
+	"github.com/shoal-os/shoal/storage/directory/disk/crash"
 	"github.com/shoal-os/shoal/storage/repair/inventory"
 	"github.com/shoal-os/shoal/storage/repair/pb"
 )
@@ -223,4 +227,61 @@ func (x *fakeNode) bookSums() *inventory.Sums {
 	x.Repair.mu.Lock()
 	defer x.Repair.mu.Unlock()
 	return x.book.Sums(x.self)
+}
+
+// TestADiskThatForgets: when a write of what others hold fails, at whatever step, the next start believes what was heard, or
+// asks from where it has a whole account of.
+func TestADiskThatForgets(t *testing.T) {
+	w := newWorld(t)
+	a := w.joinWith(1, Offer{}, nil)
+	from := newIdentity(t, 2).ID
+	start := func(fs disk.FS) *Repair {
+		r := newRepair(a.Repair.cfg)
+		if err := r.openKeep(fs); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if r.self, err = r.book.Member(r.cfg.Self); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	id := func(n int) chunk.CID { return chunk.SumRaw([]byte{byte(n)}) }
+	holds := func(r *Repair) map[chunk.CID]bool {
+		out := map[chunk.CID]bool{}
+		slot, _ := r.book.Slot(from)
+		for n := range 40 {
+			if r.book.Has(slot, id(n)) {
+				out[id(n)] = true
+			}
+		}
+		return out
+	}
+	for step := 1; step < 60; step++ {
+		fs := crash.New(uint64(step))
+		r := start(fs)
+		fs.FailAt(step)
+		truth, after := map[chunk.CID]bool{}, map[uint64]map[chunk.CID]bool{}
+		for n := range 40 { // each message brings one and takes another away
+			d := &pb.Delta{Added: inventory.Append(nil, id(n)), Epoch: make([]byte, 16), Next: uint64(n + 1)}
+			if truth[id(n)] = true; n%2 == 1 {
+				d.Removed = inventory.Append(nil, id(n/2))
+				delete(truth, id(n/2))
+			}
+			after[d.Next] = maps.Clone(truth)
+			if _, err := r.hear(from, d); err != nil {
+				t.Fatal(err)
+			}
+			if n%5 == 4 {
+				r.syncKeep()
+			}
+		}
+		again := start(fs.Reboot())
+		if got, at := holds(again), again.told[from]; !at.known || !maps.Equal(got, after[at.next]) {
+			t.Errorf("step %d: %d pieces at %d, it had %d", step, len(got), at.next, len(after[at.next]))
+		}
+		if got := holds(r); !maps.Equal(got, truth) {
+			t.Fatalf("%d pieces in memory, not %d", len(got), len(truth))
+		}
+	}
 }

@@ -206,6 +206,9 @@ func (r *Repair) Close() error {
 		r.uptime.save(r.cfg)
 		r.keep.mu.Lock()
 		defer r.keep.mu.Unlock()
+		if r.keep.behind {
+			r.compact()
+		}
 		if err := r.keep.log.Close(); err != nil {
 			r.closed = fmt.Errorf("repair: %w", err)
 		}
