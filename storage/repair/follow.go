@@ -241,6 +241,7 @@ func (r *Repair) apply(p peer.ID, d *pb.Delta, n news) ([]disk.Entry, error) {
 		return nil, err
 	}
 	added, removed, err := r.applyPieces(slot, n)
+	added, removed = net(added, removed)
 	was := r.told[p]
 	if err == nil {
 		r.told[p] = was.after(d)

@@ -485,6 +485,62 @@ func TestWhoLetsGoProvesNothing(t *testing.T) {
 	})
 }
 
+// checkPlanner makes sure that the planner and the book know whether this peer holds a piece.
+func (x *fakeNode) checkPlanner(id chunk.CID) {
+	x.w.t.Helper()
+	x.learnStore()
+	x.mu2(func() {
+		has := x.pieces.Has(id)
+		if got := slices.Contains(x.planner.Holders(id), x.id.ID); got != has {
+			x.w.t.Errorf("the store holds it: %v; the planner believes %v", has, got)
+		}
+		if got := x.book.Has(x.self, id); got != has {
+			x.w.t.Errorf("the store holds it: %v; the book says %v", has, got)
+		}
+	})
+}
+
+// TestGoneAndBackInOneStep: what was let go, or damaged, and came back before the planner heard of it is held; the other way
+// round it is not. Of another member, too.
+func TestGoneAndBackInOneStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		x := w.join(1)
+		pieces := x.files(1, 2, 5000)
+		settle(time.Second)
+		w.name(1, pieces...)
+		x.mu2(func() { // so that nobody learns what the store says in between
+			back, gone := pieces[0].ID, pieces[1].ID
+			if err := x.pieces.Quarantine(back, gone); err != nil || !x.pieces.Restore(back) || !x.pieces.Restore(gone) {
+				t.Error(err)
+			}
+			if err := x.pieces.Quarantine(gone); err != nil {
+				t.Error(err)
+			}
+		})
+		for _, p := range pieces {
+			x.checkPlanner(p.ID)
+		}
+
+		y := w.join(2)
+		settle(time.Second)
+		other := pieces[0].ID
+		for _, d := range []*pb.Delta{
+			{Added: inventory.Append(nil, other)},
+			{Buckets: []*pb.Bucket{{First: uint32(other.Sum[0])}}, Added: inventory.Append(nil, other)}, // one bucket in two parts
+		} {
+			if _, err := x.hear(y.id.ID, d); err != nil {
+				t.Fatal(err)
+			}
+			x.mu2(func() {
+				if slot, _ := x.book.Slot(y.id.ID); !x.book.Has(slot, other) || !slices.Contains(x.planner.Holders(other), y.id.ID) {
+					t.Errorf("%v: the book says %v, the planner believes %v", d, x.book.Has(slot, other), x.planner.Holders(other))
+				}
+			})
+		}
+	})
+}
+
 func TestCollecting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, nodes := poolOf(t, 3, nil)

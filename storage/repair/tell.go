@@ -297,7 +297,30 @@ func (r *Repair) learnChanges(list []piece.Change) {
 			removed = append(removed, c.ID)
 		}
 	}
-	r.ownChanged(added, removed)
+	r.ownChanged(net(added, removed))
+}
+
+// net leaves out what came and went, or went and came back: of that nothing changed in the end, and the planner, which takes
+// what came before what went, would have the wrong end of it.
+func net(added, removed []chunk.CID) (plus, minus []chunk.CID) {
+	if len(added) == 0 || len(removed) == 0 {
+		return added, removed
+	}
+	change := make(map[chunk.CID]int, len(added)+len(removed))
+	for _, id := range added {
+		change[id]++
+	}
+	for _, id := range removed {
+		change[id]--
+	}
+	for id, n := range change {
+		if n > 0 {
+			plus = append(plus, id)
+		} else if n < 0 {
+			minus = append(minus, id)
+		}
+	}
+	return plus, minus
 }
 
 // listStore takes the whole store for what this peer holds. at is from before it is listed.
