@@ -5,13 +5,17 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/shoal-os/shoal/dht/wire"
 	"github.com/shoal-os/shoal/storage/block/piece"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/placement"
 	"github.com/shoal-os/shoal/storage/repair/inventory"
 	"github.com/shoal-os/shoal/storage/repair/pb"
 	"github.com/shoal-os/shoal/storage/tree"
@@ -482,6 +486,41 @@ func TestWhoLetsGoProvesNothing(t *testing.T) {
 		if n := tight.pieces.Usage().Pieces; n != len(pieces) {
 			t.Errorf("%d pieces are left, and nobody proved anything", n)
 		}
+	})
+}
+
+// TestNoCopyGoesForOldPromises: a machine may fall asleep at any moment, also between its look at the clock and the deletion
+// that relies on what others promised until then.
+func TestNoCopyGoesForOldPromises(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		began := time.Now()
+		var slept, nap atomic.Int64 // a nap follows on the next look at the clock
+		x := w.joinWith(1, Offer{Space: gib}, func(c *Config) {
+			c.Boot = func() time.Duration {
+				now := time.Since(began) + time.Duration(slept.Load())
+				slept.Add(nap.Swap(0))
+				return now
+			}
+		})
+		y := w.join(2)
+		settle(10 * time.Second)
+		pieces := x.put(1, 2, 5000, 1, 2) // one copy more than is wanted
+		settle(time.Second)
+		trim := func(p piece.Piece, sleep time.Duration) {
+			until := x.now().Boot + placement.ProofLife
+			nap.Store(int64(sleep))
+			x.trimRun([]placement.Trim{{Piece: p.ID, Size: p.Size, Need: 1, From: []peer.ID{y.id.ID}, Until: until}})
+		}
+		trim(pieces[0], 0)
+		trim(pieces[1], time.Hour)
+		if x.pieces.Has(pieces[0].ID) {
+			t.Error("it was promised, and not let go")
+		}
+		if !x.pieces.Has(pieces[1].ID) {
+			t.Error("it was let go when nobody had to keep another any more")
+		}
+		x.checkPlanner(pieces[1].ID)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -90,7 +91,19 @@ func (r *Repair) trimRun(run []placement.Trim) {
 		return
 	}
 	r.log.Debug("surplus copies were let go", "pieces", len(gone))
+	r.takeBack(run, gone)
 	r.learnStore() // tells the planner
+}
+
+// takeBack restores what was let go after the promises had run out: the disk was slow, or the machine slept between the look
+// at the clock and the deletion.
+func (r *Repair) takeBack(run []placement.Trim, gone []chunk.CID) {
+	now := r.cfg.Boot()
+	for _, t := range run {
+		if now >= t.Until && slices.Contains(gone, t.Piece) && r.store.Restore(t.Piece) {
+			r.does(placement.Kept{Piece: t.Piece})
+		}
+	}
 }
 
 // provenBy asks a member for proof of some pieces. A large one is hashed whole on both sides first.
