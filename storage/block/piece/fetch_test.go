@@ -360,7 +360,7 @@ func TestPowerFailsWhileMended(t *testing.T) {
 }
 
 // noSync is a folder in which a large piece that has its name cannot be made durable.
-type noSync struct{ pack.FS }
+type noSync struct{ folder.FS }
 
 func (f noSync) SyncFile(name string) error {
 	if _, err := chunk.ParseCID(strings.TrimPrefix(name, largeDir+"/")); err == nil {
@@ -373,7 +373,7 @@ func (f noSync) SyncFile(name string) error {
 // the end.
 func TestWhatIsStoppedTakesNoRoom(t *testing.T) {
 	dir := t.TempDir()
-	inner, err := pack.Dir(dir, packsDir, cacheDir, largeDir, marksDir)
+	inner, err := folder.Dir(dir, packsDir, cacheDir, largeDir, marksDir)
 	if err != nil {
 		t.Fatal(err)
 	}
