@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/shoal-os/shoal/storage/directory/disk"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 // BenchmarkOpen opens a directory of 100,000 records of 100 bytes from a real disk.
 func BenchmarkOpen(b *testing.B) {
 	const n = 100_000
 	dir := b.TempDir()
-	fs, err := disk.Dir(dir)
+	fs, err := folder.Dir(dir)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func fillDisk(t testing.TB, x *fakeNode, n int) {
 func BenchmarkPut(b *testing.B) {
 	for _, writers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("%d writers", writers), func(b *testing.B) {
-			fs, err := disk.Dir(b.TempDir())
+			fs, err := folder.Dir(b.TempDir())
 			if err != nil {
 				b.Fatal(err)
 			}

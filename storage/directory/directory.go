@@ -23,6 +23,7 @@ import (
 	"github.com/shoal-os/shoal/dht/ident"
 	"github.com/shoal-os/shoal/storage/directory/disk"
 	"github.com/shoal-os/shoal/storage/directory/names"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 // Protocol is the id of the streams by which two members catch up.
@@ -141,14 +142,14 @@ func Open(cfg Config) (*Directory, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
-	fs, err := disk.Dir(cfg.Dir)
+	fs, err := folder.Dir(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
 	return open(cfg, fs)
 }
 
-func open(cfg Config, fs disk.FS) (*Directory, error) {
+func open(cfg Config, fs folder.FS) (*Directory, error) {
 	d := &Directory{
 		cfg:     cfg,
 		replica: names.NewReplica(cfg.Pool, cfg.Self.ID, cfg.Self.Key),

@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/shoal-os/shoal/storage/directory/disk/crash"
+	"github.com/shoal-os/shoal/storage/folder/crash"
 )
 
 // put writes and fails the test if it cannot.
@@ -307,7 +307,7 @@ func TestCostsWhatItHolds(t *testing.T) {
 	if err := x.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if size := fs.Size(); size > 2<<20 {
+	if size := fs.Total(); size > 2<<20 {
 		t.Errorf("%d bytes on disk for 20,000", size)
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/shoal-os/shoal/dht/ident"
-	"github.com/shoal-os/shoal/storage/directory/disk"
-	"github.com/shoal-os/shoal/storage/directory/disk/crash"
+	"github.com/shoal-os/shoal/storage/folder"
+	"github.com/shoal-os/shoal/storage/folder/crash"
 )
 
 // newsTopicMax is what the news topic takes.
@@ -71,7 +71,7 @@ type fakeNode struct {
 	*Directory
 	pool    *fakePool
 	id      ident.Identity
-	fs      disk.FS
+	fs      folder.FS
 	skew    atomic.Int64
 	inbox   chan fakeNews
 	mu      sync.Mutex
@@ -92,7 +92,7 @@ func (p *fakePool) join(n int) *fakeNode {
 	return p.joinWith(n, crash.New(uint64(n)), 0)
 }
 
-func (p *fakePool) joinWith(n int, fs disk.FS, skew time.Duration) *fakeNode {
+func (p *fakePool) joinWith(n int, fs folder.FS, skew time.Duration) *fakeNode {
 	p.t.Helper()
 	x := &fakeNode{pool: p, id: newIdentity(p.t, n), fs: fs, inbox: make(chan fakeNews, 4096)}
 	x.skew.Store(int64(skew))

@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/shoal-os/shoal/storage/directory/disk/crash"
 	"github.com/shoal-os/shoal/storage/directory/names"
+	"github.com/shoal-os/shoal/storage/folder/crash"
 )
 
 // fifty is how many records fifty peers converge on. The default keeps the race detector quick; -fifty 10000 is the

@@ -1,6 +1,7 @@
-// Package folder owns what packs and pieces need of a file system: one folder of files that are each written once, front
-// to back, so that tests can let one fail or lose its power at any step. What is in the files, and what must be synced
-// before what, is for those who write them. It does not guard against a second process.
+// Package folder owns what the packs, the pieces, the directory's files and the quorum's log need of a file system: a
+// folder of files that are each written once, front to back, so that tests can let one fail or lose its power at any
+// step. What is in the files, and what must be synced before what, is for those who write them. It does not guard
+// against a second process.
 package folder
 
 import (

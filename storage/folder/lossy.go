@@ -10,7 +10,7 @@ import (
 )
 
 // lossy is a folder whose kernel writes nothing by itself: bytes that were never synced are in memory only, so that killing
-// the process is to them what a loss of power is on a real machine. It is for the testnet, whose scenario power-cut must be
+// the process is to them what a loss of power is on a real machine. It is for the testnet, where a power cut must be
 // green with it (tag lossydisk), and red when in addition nothing is ever synced (tag breakfsync). Names are durable at once.
 type lossy struct {
 	onDisk

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
-	"github.com/shoal-os/shoal/storage/directory/disk"
+	"github.com/shoal-os/shoal/storage/folder"
 	"github.com/shoal-os/shoal/storage/quorum/replica"
 	"github.com/shoal-os/shoal/storage/quorum/wal"
 )
@@ -40,7 +40,7 @@ const (
 type Engine struct {
 	cfg  Config
 	log  *slog.Logger
-	fs   disk.FS
+	fs   folder.FS
 	wal  *wal.Log
 	boot time.Time
 
@@ -99,7 +99,7 @@ func Open(cfg Config) (*Engine, error) {
 	}
 	if e.fs == nil {
 		var err error
-		if e.fs, err = disk.Dir(cfg.Dir); err != nil {
+		if e.fs, err = folder.Dir(cfg.Dir); err != nil {
 			return nil, fmt.Errorf("quorum: %w", err)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
-	"github.com/shoal-os/shoal/storage/directory/disk/crash"
+	"github.com/shoal-os/shoal/storage/folder/crash"
 )
 
 // fakePool is a pool in memory: which links are up, how slow the disks are.

@@ -18,7 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
-	"github.com/shoal-os/shoal/storage/directory/disk"
+	"github.com/shoal-os/shoal/storage/folder"
 	"github.com/shoal-os/shoal/storage/quorum/replica"
 )
 
@@ -109,7 +109,7 @@ type Config struct {
 	// Dir is the folder of its files, its alone.
 	Dir string
 	// FS, when set, is used instead of the file system's folder Dir.
-	FS disk.FS
+	FS folder.FS
 	// Self is this peer.
 	Self     peer.ID
 	Streams  Streams

@@ -11,8 +11,8 @@ import (
 
 	"github.com/anishathalye/porcupine"
 
-	"github.com/shoal-os/shoal/storage/directory/disk"
-	"github.com/shoal-os/shoal/storage/directory/disk/crash"
+	"github.com/shoal-os/shoal/storage/folder"
+	"github.com/shoal-os/shoal/storage/folder/crash"
 )
 
 // slowFS takes a while to make things durable.
@@ -21,13 +21,13 @@ type slowFS struct {
 	pool *fakePool
 }
 
-func (f slowFS) Create(name string) (disk.File, error) {
+func (f slowFS) Create(name string) (folder.File, error) {
 	file, err := f.FS.Create(name)
 	return slowFile{file, f.pool}, err
 }
 
 type slowFile struct {
-	disk.File
+	folder.File
 	pool *fakePool
 }
 

@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"strconv"
 	"strings"
 
+	"github.com/shoal-os/shoal/storage/folder"
 	"github.com/shoal-os/shoal/storage/quorum/wal"
 )
 
@@ -70,17 +70,12 @@ func (e *Engine) storeSnapshot(id GroupID, index uint64, data []byte) error {
 	if err != nil {
 		return errors.Join(err, e.fs.Remove(temp))
 	}
-	return e.fs.Sync()
+	return e.fs.Sync("")
 }
 
 // readSnapshot returns the machine's bytes.
 func (e *Engine) readSnapshot(id GroupID, index uint64) ([]byte, error) {
-	f, err := e.fs.Open(snapshotName(id, index))
-	if err != nil {
-		return nil, fmt.Errorf("snapshot %d: %w", index, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, int64(snapshotHead+SnapshotMax+1)))
+	data, err := folder.ReadFile(e.fs, snapshotName(id, index), int64(snapshotHead+SnapshotMax+1))
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %d: %w", index, err)
 	}
@@ -103,33 +98,33 @@ func parseSnapshot(data []byte) ([]byte, error) {
 func (e *Engine) removeSnapshots(id GroupID, before uint64) {
 	e.lockFiles()
 	defer e.files.Release(1)
-	names, err := e.fs.List()
+	infos, err := e.fs.List("")
 	if err != nil {
 		return
 	}
-	for _, name := range names {
-		if of, index, ok := parseSnapshotName(name); ok && of == id && index < before {
-			_ = e.fs.Remove(name)
+	for _, info := range infos {
+		if of, index, ok := parseSnapshotName(info.Name); ok && of == id && index < before {
+			_ = e.fs.Remove(info.Name)
 		}
 	}
 }
 
 // tidySnapshots deletes at opening the snapshots that no group goes on from.
 func (e *Engine) tidySnapshots() error {
-	names, err := e.fs.List()
+	infos, err := e.fs.List("")
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		id, index, ok := parseSnapshotName(name)
+	for _, info := range infos {
+		id, index, ok := parseSnapshotName(info.Name)
 		if ok {
 			st := e.dormant[id]
 			ok = st == nil || st.Snapshot.Fresh || st.Snapshot.Index != index
 		} else {
-			ok = strings.HasSuffix(name, snapshotTemp)
+			ok = strings.HasSuffix(info.Name, snapshotTemp)
 		}
 		if ok {
-			if err := e.fs.Remove(name); err != nil {
+			if err := e.fs.Remove(info.Name); err != nil {
 				return err
 			}
 		}

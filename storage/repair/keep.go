@@ -13,6 +13,7 @@ import (
 
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/directory/disk"
+	"github.com/shoal-os/shoal/storage/folder"
 	"github.com/shoal-os/shoal/storage/repair/inventory"
 	"github.com/shoal-os/shoal/storage/repair/pb"
 )
@@ -46,7 +47,7 @@ type keep struct {
 }
 
 // openKeep reads the folder into r.
-func (r *Repair) openKeep(fs disk.FS) error {
+func (r *Repair) openKeep(fs folder.FS) error {
 	l := loading{r: r}
 	log, opened, err := disk.Open(fs, r.cfg.Pool, l.load)
 	if err != nil {

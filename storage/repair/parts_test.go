@@ -12,8 +12,8 @@ import (
 
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/directory"
-	"github.com/shoal-os/shoal/storage/directory/disk"
-	"github.com/shoal-os/shoal/storage/directory/disk/crash"
+	"github.com/shoal-os/shoal/storage/folder"
+	"github.com/shoal-os/shoal/storage/folder/crash"
 	"github.com/shoal-os/shoal/storage/repair/inventory"
 	"github.com/shoal-os/shoal/storage/repair/pb"
 )
@@ -235,7 +235,7 @@ func TestADiskThatForgets(t *testing.T) {
 	w := newWorld(t)
 	a := w.joinWith(1, Offer{}, nil)
 	from := newIdentity(t, 2).ID
-	start := func(fs disk.FS) *Repair {
+	start := func(fs folder.FS) *Repair {
 		r := newRepair(a.Repair.cfg)
 		if err := r.openKeep(fs); err != nil {
 			t.Fatal(err)

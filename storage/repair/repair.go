@@ -24,6 +24,7 @@ import (
 	"github.com/shoal-os/shoal/storage/block/piece"
 	"github.com/shoal-os/shoal/storage/chunk"
 	"github.com/shoal-os/shoal/storage/directory/disk"
+	"github.com/shoal-os/shoal/storage/folder"
 	"github.com/shoal-os/shoal/storage/placement"
 	"github.com/shoal-os/shoal/storage/repair/inventory"
 	"github.com/shoal-os/shoal/storage/tree"
@@ -93,7 +94,7 @@ func Open(cfg Config) (*Repair, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("repair: %w", err)
 	}
-	fs, err := disk.Dir(filepath.Join(cfg.Dir, holdsDir))
+	fs, err := folder.Dir(filepath.Join(cfg.Dir, holdsDir))
 	if err != nil {
 		return nil, fmt.Errorf("repair: %w", err)
 	}

@@ -14,10 +14,13 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 const (
@@ -53,22 +56,22 @@ type Opened struct {
 
 // Log is an open folder. One goroutine at a time may call its methods, except for WriteSnapshot and Close.
 type Log struct {
-	fs   FS
+	fs   folder.FS
 	pool [32]byte
 
-	gen      uint64 // the generation of the next file
-	file     File   // the log that is written to; nil until something is
-	fresh    bool   // its name is not durable yet
-	pending  bool   // it has bytes that are not
-	bytes    int64  // of all logs since the newest snapshot
-	logs     int    // of them
+	gen      uint64      // the generation of the next file
+	file     folder.File // the log that is written to; nil until something is
+	fresh    bool        // its name is not durable yet
+	pending  bool        // it has bytes that are not
+	bytes    int64       // of all logs since the newest snapshot
+	logs     int         // of them
 	buf      []byte
 	snapshot sync.Mutex // held while one is written
 }
 
 // Open reads a folder: load is called for each entry, oldest first, with a payload that it must not keep. An error of
 // load ends the opening. Files of another pool are ErrOther.
-func Open(fs FS, pool [32]byte, load func(Entry) error) (*Log, Opened, error) {
+func Open(fs folder.FS, pool [32]byte, load func(Entry) error) (*Log, Opened, error) {
 	l := &Log{fs: fs, pool: pool, gen: 1}
 	opened, err := l.open(load)
 	if err != nil {
@@ -125,19 +128,19 @@ type file struct {
 // files lists our files, oldest first and a snapshot before the log of its generation. It removes what a crash left
 // unfinished.
 func (l *Log) files() ([]file, error) {
-	names, err := l.fs.List()
+	infos, err := l.fs.List("")
 	if err != nil {
 		return nil, err
 	}
 	var out []file
-	for _, name := range names {
-		if strings.HasSuffix(name, tempSuffix) {
-			if err := l.fs.Remove(name); err != nil {
+	for _, info := range infos {
+		if strings.HasSuffix(info.Name, tempSuffix) {
+			if err := l.fs.Remove(info.Name); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		if f, ok := parseName(name); ok {
+		if f, ok := parseName(info.Name); ok {
 			out = append(out, f)
 			l.gen = max(l.gen, f.gen+1)
 		}
@@ -214,7 +217,7 @@ func (l *Log) read(f file, o *Opened, load func(Entry) error) (size int64, err e
 		return 0, err
 	}
 	defer r.Close()
-	s, err := newScanner(r, l.pool)
+	s, err := newScanner(io.NewSectionReader(r, 0, math.MaxInt64), l.pool)
 	if err != nil {
 		return 0, err
 	}
@@ -301,7 +304,7 @@ func (l *Log) sync() error {
 		return err
 	}
 	if l.fresh {
-		if err := l.fs.Sync(); err != nil {
+		if err := l.fs.Sync(""); err != nil {
 			return err
 		}
 	}
@@ -364,14 +367,14 @@ func (l *Log) writeSnapshot(gen uint64, entries iter.Seq[Entry]) error {
 		return err
 	}
 	// The old files may go only once the new one's name cannot be lost any more.
-	if err := l.fs.Sync(); err != nil {
+	if err := l.fs.Sync(""); err != nil {
 		return err
 	}
 	return l.removeBefore(gen)
 }
 
 // writeAll writes a snapshot's contents and syncs them.
-func writeAll(f File, pool [32]byte, entries iter.Seq[Entry]) error {
+func writeAll(f folder.File, pool [32]byte, entries iter.Seq[Entry]) error {
 	buf := appendHeader(make([]byte, 0, writeBuffer+EntryMax), pool)
 	count := 0
 	for e := range entries {
@@ -392,13 +395,13 @@ func writeAll(f File, pool [32]byte, entries iter.Seq[Entry]) error {
 }
 
 func (l *Log) removeBefore(gen uint64) error {
-	names, err := l.fs.List()
+	infos, err := l.fs.List("")
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if f, ok := parseName(name); ok && f.gen < gen {
-			err = errors.Join(err, l.fs.Remove(name))
+	for _, info := range infos {
+		if f, ok := parseName(info.Name); ok && f.gen < gen {
+			err = errors.Join(err, l.fs.Remove(f.name))
 		}
 	}
 	return err

@@ -3,7 +3,6 @@ package disk_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"maps"
 	"os"
@@ -12,7 +11,8 @@ import (
 	"testing"
 
 	"github.com/shoal-os/shoal/storage/directory/disk"
-	"github.com/shoal-os/shoal/storage/directory/disk/crash"
+	"github.com/shoal-os/shoal/storage/folder"
+	"github.com/shoal-os/shoal/storage/folder/crash"
 )
 
 // store is a small owner of a log: a map whose entries are "key=value".
@@ -21,7 +21,7 @@ type store struct {
 	data map[string]string
 }
 
-func open(fs disk.FS) (*store, disk.Opened, error) {
+func open(fs folder.FS) (*store, disk.Opened, error) {
 	s := &store{data: map[string]string{}}
 	log, opened, err := disk.Open(fs, [32]byte{1}, func(e disk.Entry) error {
 		if e.Kind != 1 || len(e.Payload) < 4 {
@@ -34,7 +34,7 @@ func open(fs disk.FS) (*store, disk.Opened, error) {
 	return s, opened, err
 }
 
-func mustOpen(t *testing.T, fs disk.FS) (*store, disk.Opened) {
+func mustOpen(t *testing.T, fs folder.FS) (*store, disk.Opened) {
 	t.Helper()
 	s, opened, err := open(fs)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *store) compact() error {
 
 // script writes, compacts, writes, and stops at the first error. acked is what was acknowledged, tried the one write
 // that was not.
-func script(fs disk.FS) (acked map[string]string, tried string) {
+func script(fs folder.FS) (acked map[string]string, tried string) {
 	acked = map[string]string{}
 	s, _, err := open(fs)
 	if err != nil {
@@ -184,8 +184,8 @@ func TestDamagedSnapshotIsKeptAndTold(t *testing.T) {
 	if err := errors.Join(s.compact(), s.put("late", "v"), s.log.Close()); err != nil {
 		t.Fatal(err)
 	}
-	names, _ := fs.List()
-	fs.Damage(names[0])
+	name := fs.Names()[0]
+	fs.Flip(name, 4*fs.Size(name)) // in its middle
 	s, opened := mustOpen(t, fs)
 	if len(opened.Damaged) != 1 || s.data["k000"] != "v" || s.data["late"] != "v" || len(s.data) == 101 {
 		t.Errorf("%+v, %d entries", opened, len(s.data))
@@ -203,7 +203,7 @@ func TestDamagedSnapshotIsKeptAndTold(t *testing.T) {
 }
 
 func TestForeignFiles(t *testing.T) {
-	dir, err := disk.Dir(filepath.Join(t.TempDir(), "directory"))
+	dir, err := folder.Dir(filepath.Join(t.TempDir(), "directory"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestForeignFiles(t *testing.T) {
 
 func TestCostsWhatItHolds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "directory")
-	dir, err := disk.Dir(path)
+	dir, err := folder.Dir(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,11 +265,10 @@ func FuzzOpen(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	r, err := fs.Open("0000000000000001.log")
+	raw, err := folder.ReadFile(fs, "0000000000000001.log", 1<<20)
 	if err != nil {
 		f.Fatal(err)
 	}
-	raw, _ := io.ReadAll(r)
 	f.Add(raw, true)
 	f.Add(raw, false)
 	f.Add(raw[:len(raw)-3], true)

@@ -88,6 +88,16 @@ func (f *FS) Size(name string) int {
 	return len(f.names[name].data)
 }
 
+// Total is how many bytes all files have together.
+func (f *FS) Total() (n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.names {
+		n += int64(len(c.data))
+	}
+	return n
+}
+
 // Flip flips one bit of a file, as a bad disk would.
 func (f *FS) Flip(name string, bit int) {
 	f.mu.Lock()

@@ -11,14 +11,13 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/shoal-os/shoal/storage/directory/disk"
+	"github.com/shoal-os/shoal/storage/folder"
 )
 
 const (
@@ -67,7 +66,7 @@ type Opened struct {
 
 // Log is an open folder. All methods are safe for concurrent use.
 type Log struct {
-	fs  disk.FS
+	fs  folder.FS
 	ask func(group [32]byte) // for a whole record
 	limits
 	wake chan struct{}
@@ -85,7 +84,7 @@ type Log struct {
 
 	// What follows belongs to the writer.
 	gen      uint64 // of the next segment
-	file     disk.File
+	file     folder.File
 	fresh    bool // its name is not durable yet
 	pending  bool // it has bytes that are not
 	size     int  // of it
@@ -120,14 +119,14 @@ type entry struct {
 
 // Open reads the folder: load is called for each record, oldest first, whose data it must not keep. ask is called, on the log's
 // goroutine, for a group whose whole state should be appended; it must not block.
-func Open(fs disk.FS, load func(Record) error, ask func(group [32]byte)) (*Log, Opened, error) {
+func Open(fs folder.FS, load func(Record) error, ask func(group [32]byte)) (*Log, Opened, error) {
 	return open(fs, load, ask, limits{segmentMax, slack})
 }
 
 // limits are segmentMax and slack, which tests lower.
 type limits struct{ segment, slack int64 }
 
-func open(fs disk.FS, load func(Record) error, ask func(group [32]byte), lim limits) (*Log, Opened, error) {
+func open(fs folder.FS, load func(Record) error, ask func(group [32]byte), lim limits) (*Log, Opened, error) {
 	l := &Log{
 		fs: fs, ask: ask, limits: lim, gen: 1, groups: make(map[[32]byte]*group),
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
@@ -183,7 +182,7 @@ func (l *Log) read(load func(Record) error) (o Opened, err error) {
 func (l *Log) sizes(gens []uint64) (map[uint64]int64, error) {
 	sizes := make(map[uint64]int64)
 	for _, gen := range gens {
-		data, err := l.readFile(gen, int64(headerHead+16*segmentsMax+4))
+		data, err := folder.ReadFile(l.fs, segmentName(gen), int64(headerHead+16*segmentsMax+4))
 		if err != nil {
 			return nil, err
 		}
@@ -196,7 +195,7 @@ func (l *Log) sizes(gens []uint64) (map[uint64]int64, error) {
 }
 
 func (l *Log) readSegment(gen uint64, want int64, known bool, o *Opened, load func(Record) error) error {
-	data, err := l.readFile(gen, readMax)
+	data, err := folder.ReadFile(l.fs, segmentName(gen), readMax)
 	if err != nil {
 		return err
 	}
@@ -249,33 +248,24 @@ func (l *Log) secure(gen uint64, data []byte) error {
 	if err := l.fs.Rename(name+tempSuffix, name); err != nil {
 		return err
 	}
-	return l.fs.Sync()
-}
-
-func (l *Log) readFile(gen uint64, most int64) ([]byte, error) {
-	f, err := l.fs.Open(segmentName(gen))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, most))
+	return l.fs.Sync("")
 }
 
 // list returns the generations of the segments, oldest first, and removes what a crash left unfinished.
 func (l *Log) list() (gens []uint64, err error) {
-	names, err := l.fs.List()
+	infos, err := l.fs.List("")
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		if strings.HasSuffix(name, segmentSuffix+tempSuffix) {
-			if err := l.fs.Remove(name); err != nil {
+	for _, info := range infos {
+		if strings.HasSuffix(info.Name, segmentSuffix+tempSuffix) {
+			if err := l.fs.Remove(info.Name); err != nil {
 				return nil, err
 			}
 		}
-		stem, ok := strings.CutSuffix(name, segmentSuffix)
+		stem, ok := strings.CutSuffix(info.Name, segmentSuffix)
 		gen, err := strconv.ParseUint(stem, 16, 63)
-		if ok && err == nil && segmentName(gen) == name {
+		if ok && err == nil && segmentName(gen) == info.Name {
 			gens = append(gens, gen)
 			l.gen = max(l.gen, gen+1)
 		}

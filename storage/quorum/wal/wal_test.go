@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -13,8 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/shoal-os/shoal/storage/directory/disk"
-	"github.com/shoal-os/shoal/storage/directory/disk/crash"
+	"github.com/shoal-os/shoal/storage/folder"
+	"github.com/shoal-os/shoal/storage/folder/crash"
 )
 
 // owner keeps a text for each group: Whole sets it, More adds to it.
@@ -27,7 +26,7 @@ type owner struct {
 
 var small = limits{segment: 600, slack: 1500}
 
-func openOwner(t testing.TB, fs disk.FS) (*owner, Opened, error) {
+func openOwner(t testing.TB, fs folder.FS) (*owner, Opened, error) {
 	o := &owner{t: t, texts: map[[32]byte]string{}}
 	var opened Opened
 	var err error
@@ -94,7 +93,7 @@ func (o *owner) do(r Record) bool {
 }
 
 // script changes groups until the disk fails. It returns what was acknowledged, and the group whose last change was not.
-func script(t testing.TB, fs disk.FS, n int) (acked map[[32]byte]string, tried [32]byte, o *owner) {
+func script(t testing.TB, fs folder.FS, n int) (acked map[[32]byte]string, tried [32]byte, o *owner) {
 	acked = map[[32]byte]string{}
 	o, _, err := openOwner(t, fs)
 	if err != nil {
@@ -283,7 +282,7 @@ func TestWhatWasReadIsDurable(t *testing.T) {
 }
 
 func TestManyWritersShareASync(t *testing.T) {
-	dir, err := disk.Dir(t.TempDir())
+	dir, err := folder.Dir(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +335,7 @@ func TestTakesWhatIsNeeded(t *testing.T) {
 				r.Kind = Whole
 			}
 			o.do(r)
-			most = max(most, fs.Size())
+			most = max(most, fs.Total())
 		}
 		if most > 12_000 {
 			t.Errorf("%d bytes at most for 50 small groups", most)
@@ -351,18 +350,8 @@ func TestTakesWhatIsNeeded(t *testing.T) {
 }
 
 // segmentsOf lists the files, oldest first.
-func segmentsOf(t *testing.T, fs *crash.FS) (out []string) {
-	names, err := fs.List()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, n := range names {
-		if strings.HasSuffix(n, segmentSuffix) {
-			out = append(out, n)
-		}
-	}
-	slices.Sort(out)
-	return out
+func segmentsOf(fs *crash.FS) []string {
+	return slices.DeleteFunc(fs.Names(), func(n string) bool { return !strings.HasSuffix(n, segmentSuffix) })
 }
 
 func TestDamageIsTold(t *testing.T) {
@@ -377,11 +366,12 @@ func TestDamageIsTold(t *testing.T) {
 				o.do(Record{[32]byte{byte(i + 1)}, Whole, []byte("something that was promised")})
 			}
 			_ = o.log.Close()
-			names := segmentsOf(t, fs)
+			names := segmentsOf(fs)
 			if len(names) < 2 {
 				t.Fatal(names)
 			}
-			fs.Damage([]string{names[0], names[len(names)-1]}[which])
+			name := []string{names[0], names[len(names)-1]}[which]
+			fs.Flip(name, 4*fs.Size(name)) // in its middle
 			if _, _, err := openOwner(t, fs); !errors.Is(err, ErrDamaged) {
 				t.Errorf("file %d: %v", which, err)
 			}
@@ -410,11 +400,10 @@ func FuzzOpen(f *testing.F) {
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		r, err := fs.Open(segmentName(2))
+		data, err := folder.ReadFile(fs, segmentName(2), readMax)
 		if err != nil {
 			t.Fatal(err)
 		}
-		data, _ := io.ReadAll(r)
 		if n, err := parseSegment(data, 2, func(Record) error { return nil }); err != nil || n != len(data) {
 			t.Fatal(n, err)
 		}
@@ -424,18 +413,18 @@ func FuzzOpen(f *testing.F) {
 // failingSync is a folder whose next syncs of a file fail, and drop what was to be made durable, as kernels do: a second one
 // that succeeds proves nothing about it.
 type failingSync struct {
-	disk.FS
+	folder.FS
 	fail atomic.Int32 // how many are to fail
 }
 
-func (f *failingSync) Create(name string) (disk.File, error) {
+func (f *failingSync) Create(name string) (folder.File, error) {
 	inner, err := f.FS.Create(name)
 	return &forgetful{File: inner, fs: f}, err
 }
 
 // forgetful is a file of failingSync. What it was given goes to the folder below with the sync.
 type forgetful struct {
-	disk.File
+	folder.File
 	fs    *failingSync
 	loose []byte
 }
@@ -512,7 +501,7 @@ func TestADiskThatFailsForLong(t *testing.T) {
 		done := make(chan struct{})
 		_ = o.log.Append([]Record{{[32]byte{2}, Whole, []byte("meanwhile")}}, true, func() { close(done) })
 		<-time.After(100 * retryAfter)
-		if names := segmentsOf(t, inner); len(names) > 3 {
+		if names := segmentsOf(inner); len(names) > 3 {
 			t.Errorf("%d segments", len(names))
 		}
 		fs.fail.Store(0)

@@ -159,7 +159,7 @@ func (l *Log) sync() error {
 		return err
 	}
 	if l.fresh {
-		if err := l.fs.Sync(); err != nil {
+		if err := l.fs.Sync(""); err != nil {
 			return err
 		}
 	}
