@@ -76,7 +76,11 @@ func (d *target) add(ctx context.Context, c *client.Client, job string, r client
 	return nil
 }
 
-// write makes one file below the folder. Its name is another peer's, so nothing leads out of the folder.
+// partSuffix ends the names of files that are not whole yet.
+const partSuffix = ".shoal-part"
+
+// write makes one file below the folder, which has its name once it is whole. The name is another peer's, so nothing leads out of the
+// folder.
 func (d *target) write(ctx context.Context, c *client.Client, job string, p client.Placed) (err error) {
 	if err := d.open(); err != nil {
 		return err
@@ -92,13 +96,22 @@ func (d *target) write(ctx context.Context, c *client.Client, job string, p clie
 	if p.Mode&0o111 != 0 {
 		mode = 0o755
 	}
-	f, err := d.root.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
+	part := name + partSuffix
+	f, err := d.root.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	d.files++
-	d.bytes += p.Size
+	defer func() {
+		if err = errors.Join(err, f.Close()); err == nil {
+			err = d.root.Rename(part, name)
+		}
+		if err != nil {
+			_ = d.root.Remove(part) // it may be half a file
+			return
+		}
+		d.files++
+		d.bytes += p.Size
+	}()
 	if p.Size == int64(len(p.Inline)) {
 		_, err = f.Write(p.Inline)
 		return err
