@@ -243,7 +243,8 @@ func (l *Log) read(f file, o *Opened, load func(Entry) error) (size int64, err e
 
 // Append adds entries in order. With durable set it returns once they, and all that was appended before in this
 // process, will survive a loss of power; otherwise they will soon after, or with the next durable append. After an
-// error some of the entries may be on disk and some not; later calls start anew in another file.
+// error some of the entries, and of those appended before without durable, may be on disk and some not, whatever later
+// calls say: they start anew in another file, and whoever cannot have these again from elsewhere writes a snapshot.
 func (l *Log) Append(entries []Entry, durable bool) error {
 	err := l.append(entries, durable)
 	if err != nil {
