@@ -104,7 +104,9 @@ func New(cfg Config) *Swarm {
 // Close stops serving and fetching and waits for both to end.
 func (s *Swarm) Close() {
 	s.cfg.Host.RemoveStreamHandler(Protocol)
-	s.stop()
+	s.mu.Lock()
+	s.stop() // under the lock, so that nobody who saw the swarm open adds to tasks once it is waited for
+	s.mu.Unlock()
 	s.tasks.Wait()
 }
 
