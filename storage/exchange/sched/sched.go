@@ -188,8 +188,7 @@ func (s *Scheduler) Step(now time.Time, ev Event) *Out {
 		p = s.join(ev.Peer, ev.Have, ev.Name)
 	}
 	fill := s.apply(p, ev)
-	s.judge()
-	if fill == everyone || len(s.out.Drops) > 0 {
+	if snubbed := s.judge(); fill == everyone || snubbed || len(s.out.Drops) > 0 {
 		s.fillAll()
 	} else if fill == one && p != nil {
 		s.fill(p)
@@ -426,8 +425,9 @@ func (s *Scheduler) refused(p *peer, r bitfield.Run) {
 	}
 }
 
-// judge finds the silent: first their leaves go to others, then they go.
-func (s *Scheduler) judge() {
+// judge finds the silent: first their leaves go to others, then they go. It
+// reports whether there are such leaves now.
+func (s *Scheduler) judge() (snubbed bool) {
 	for _, p := range s.peers {
 		if p == nil || p.choked || (len(p.queue) == 0 && !p.snubbed) {
 			continue
@@ -436,7 +436,7 @@ func (s *Scheduler) judge() {
 		case silent >= stallAfter:
 			s.drop(p, "stopped sending", false)
 		case silent >= snubAfter && !p.snubbed:
-			p.snubbed = true
+			p.snubbed, snubbed = true, true
 			// The head is not cancelled: its coming shows that the peer is back.
 			for _, l := range p.queue[1:] {
 				s.cancel(p.id, int(l))
@@ -444,6 +444,7 @@ func (s *Scheduler) judge() {
 			s.giveBack(p)
 		}
 	}
+	return snubbed
 }
 
 // wake is when judge or the endgame may have something new to say.

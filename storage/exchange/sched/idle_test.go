@@ -1,0 +1,53 @@
+package sched
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/shoal-os/shoal/storage/chunk/bitfield"
+)
+
+// clocked is a scheduler of leaves of 1 MiB whose steps are taken at a time after its start.
+func clocked(t *testing.T, leaves int) (*Scheduler, func(at time.Duration, ev Event) *Out) {
+	s := New(Config{Leaves: leaves, Self: 1, Size: func(int) int { return 1 << 20 }})
+	began := time.Unix(1000, 0)
+	return s, func(at time.Duration, ev Event) *Out {
+		t.Helper()
+		out := s.Step(began.Add(at), ev)
+		if err := s.Check(); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+}
+
+// set makes the set of some leaves.
+func set(n int, leaves ...int) *bitfield.Bitfield {
+	b := bitfield.New(n)
+	for _, i := range leaves {
+		b.Set(i)
+	}
+	return b
+}
+
+func leafRun(leaf int) bitfield.Run { return bitfield.Run{First: leaf, Count: 1} }
+
+// What a peer is snubbed for goes to the others at once, whatever the event was that came when its time was up: an idle fellow
+// sends nothing that would have it asked later.
+func TestSnubAtAnyEvent(t *testing.T) {
+	for name, ev := range map[string]Event{
+		"tick": {Kind: Tick}, "heard": {Kind: Heard, Name: 9}, "soon": {Kind: Soon, Peer: 2, Run: leafRun(3)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, step := clocked(t, 4)
+			if got := asked(step(0, Event{Kind: Joined, Peer: 1, Name: 2, Have: set(4, 0, 1)})); len(got) != 2 {
+				t.Fatalf("asked for %v", got)
+			}
+			step(0, Event{Kind: Joined, Peer: 2, Name: 3, Have: set(4, 0, 1)})
+			if got := asked(step(snubAfter, ev)); !slices.Contains(got, 1) {
+				t.Errorf("asked for %v when the first peer was snubbed", got)
+			}
+		})
+	}
+}
