@@ -51,3 +51,16 @@ func TestSnubAtAnyEvent(t *testing.T) {
 		})
 	}
 }
+
+// A snubbed peer that moves again is asked again, though it may send no leaf to its end.
+func TestSnubbedMoves(t *testing.T) {
+	_, step := clocked(t, 2)
+	step(0, Event{Kind: Joined, Peer: 1, Name: 2, Have: set(2, 0, 1)})
+	if got := asked(step(snubAfter, Event{Kind: Tick})); len(got) != 0 {
+		t.Fatalf("asked a snubbed peer for %v", got)
+	}
+	out := step(snubAfter+time.Second, Event{Kind: Moving, Peer: 1, Bytes: 1})
+	if got := asked(out); len(got) == 0 || out.Wake.IsZero() {
+		t.Errorf("asked for %v, next look at %v", got, out.Wake)
+	}
+}

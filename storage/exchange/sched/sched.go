@@ -262,7 +262,11 @@ func (s *Scheduler) apply(p *peer, ev Event) scope {
 		p.moved(s.now, ev.Bytes)
 		return one
 	case Moving:
+		back := p.snubbed
 		p.moved(s.now, ev.Bytes)
+		if back { // it owes nothing, so nothing else may ever have it asked again
+			return one
+		}
 		return nobody
 	case Refused:
 		s.refused(p, ev.Run)
