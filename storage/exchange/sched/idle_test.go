@@ -64,3 +64,14 @@ func TestSnubbedMoves(t *testing.T) {
 		t.Errorf("asked for %v, next look at %v", got, out.Wake)
 	}
 }
+
+// Choking puts aside what was asked for, and with it what the peer is snubbed for.
+func TestSnubbedThenChoked(t *testing.T) {
+	_, step := clocked(t, 2)
+	step(0, Event{Kind: Joined, Peer: 1, Name: 2, Have: set(2, 0, 1)})
+	step(snubAfter, Event{Kind: Tick})
+	step(snubAfter+time.Second, Event{Kind: Choked, Peer: 1})
+	if got := asked(step(snubAfter+2*time.Second, Event{Kind: Unchoked, Peer: 1})); len(got) == 0 {
+		t.Error("a peer that takes requests again is not asked")
+	}
+}

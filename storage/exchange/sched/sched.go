@@ -272,7 +272,7 @@ func (s *Scheduler) apply(p *peer, ev Event) scope {
 		s.refused(p, ev.Run)
 		return everyone
 	case Choked:
-		p.choked = true
+		p.choked, p.snubbed = true, false // it owes nothing now, which it could show to be back
 		s.giveBack(p)
 		return everyone
 	}
