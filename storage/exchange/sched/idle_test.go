@@ -75,3 +75,29 @@ func TestSnubbedThenChoked(t *testing.T) {
 		t.Error("a peer that takes requests again is not asked")
 	}
 }
+
+// Whoever loses a leaf to another in the endgame is asked for what came free meanwhile.
+func TestSecondAskedIsFilled(t *testing.T) {
+	s, step := clocked(t, 2)
+	// A fellow with a full window of the one leaf that two are asked for …
+	step(0, Event{Kind: Joined, Peer: 1, Name: 2, Have: set(2, 0)})
+	step(0, Event{Kind: Joined, Peer: 3, Name: 4, Have: set(2, 1)})
+	step(100*time.Millisecond, Event{Kind: Arrived, Peer: 3, Run: leafRun(1), Bytes: 1 << 20})
+	step(200*time.Millisecond, Event{Kind: Joined, Peer: 2, Name: 3, Have: set(2, 0, 1)})
+	at := 200 * time.Millisecond
+	for ; s.twice[0] == 0 && at < 8*time.Second; at += 50 * time.Millisecond {
+		step(at, Event{Kind: Tick})
+	}
+	if s.twice[0] != 2 {
+		t.Fatal("the second is not asked for the leaf that the first holds up")
+	}
+	s.peer(2).grown = 1 << 20 // as one has that is slow
+	// … and another leaf that turns out to be wrong, so that it is missing again.
+	if got := asked(step(at, Event{Kind: Corrupt, Peer: 3, Run: leafRun(1)})); len(got) != 0 {
+		t.Fatalf("asked for %v beyond the window", got)
+	}
+	step(at, Event{Kind: Arrived, Peer: 1, Run: leafRun(0), Bytes: 1 << 20})
+	if got := asked(step(at, Event{Kind: Verified, Run: leafRun(0)})); !slices.Equal(got, []int{1}) {
+		t.Errorf("asked for %v when the second had nothing to send any more", got)
+	}
+}

@@ -214,8 +214,8 @@ func (s *Scheduler) apply(p *peer, ev Event) scope {
 		return everyone
 	case Verified:
 		s.verified(ev.Run)
-		if s.cfg.Sequential {
-			return everyone // the reader's place moved on
+		if s.cfg.Sequential || len(s.out.Cancels) > 0 {
+			return everyone // the reader's place moved on, or whoever came second has room
 		}
 		return nobody
 	case Corrupt: // also of one who has left: its leaves are missing again
