@@ -101,3 +101,22 @@ func TestSecondAskedIsFilled(t *testing.T) {
 		t.Errorf("asked for %v when the second had nothing to send any more", got)
 	}
 }
+
+// A leaf that has come from one of the two who were asked for it is kept when it is not wanted any more, as any that is here.
+func TestUnwantedIsHereAndAskedTwice(t *testing.T) {
+	s, step := clocked(t, 1)
+	step(0, Event{Kind: Joined, Peer: 1})
+	at := time.Duration(0)
+	step(at, Event{Kind: Joined, Peer: 2})
+	for ; s.twice[0] == 0 && at < 8*time.Second; at += 50 * time.Millisecond {
+		step(at, Event{Kind: Tick})
+	}
+	step(at, Event{Kind: Arrived, Peer: 1, Run: leafRun(0), Bytes: 1 << 20})
+	step(at, Event{Kind: Unwanted, Run: leafRun(0)})
+	if !s.Needs(0) {
+		t.Error("a leaf that has arrived was given up")
+	}
+	if got := asked(step(at, Event{Kind: Wanted, Run: leafRun(0)})); len(got) != 0 {
+		t.Errorf("asked for %v, which is here", got)
+	}
+}

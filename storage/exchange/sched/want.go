@@ -16,8 +16,8 @@ func (s *Scheduler) want(r bitfield.Run) {
 // cancelled; those that have arrived are verified all the same.
 func (s *Scheduler) unwant(r bitfield.Run) {
 	for i := r.First; i < r.First+r.Count && i < s.cfg.Leaves; i++ {
-		if !s.need.Has(i) || (!s.free.Has(i) && s.first[i] == 0) {
-			continue // done, or here and on its way to be verified
+		if !s.need.Has(i) || s.here.Has(i) {
+			continue // done, or on its way to be verified, be it asked of another too
 		}
 		s.need.Clear(i)
 		s.free.Clear(i)
