@@ -120,7 +120,14 @@ func (g *Gossip) Remove(p peer.ID) {
 func (g *Gossip) Close() error {
 	g.mu.Lock()
 	g.closed = true
+	var leave []func()
+	for _, s := range g.topics {
+		leave = append(leave, s.leave)
+	}
 	g.mu.Unlock()
+	for _, f := range leave {
+		f() // pubsub itself leaves those who wait for a message waiting
+	}
 	g.mesh.bus.close()
 	g.cancel()
 	return nil
@@ -210,6 +217,7 @@ func Join[T any](g *Gossip, name string, codec Codec[T], limits Limits) (*Topic[
 	if err != nil {
 		return nil, fmt.Errorf("gossip: join %s: %w", name, err)
 	}
+	s.leave = t.sub.Cancel
 	g.topics[name] = s
 	return t, nil
 }
@@ -247,6 +255,9 @@ func (t *Topic[T]) Publish(ctx context.Context, v T) error {
 		return fmt.Errorf("gossip: publish: message of %d bytes, the limit is %d", len(data), t.limits.Size)
 	}
 	if err := t.topic.Publish(ctx, data); err != nil {
+		if ctx.Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, pubsub.ErrTopicClosed)) {
+			return ErrClosed
+		}
 		return fmt.Errorf("gossip: publish: %w", err)
 	}
 	return nil

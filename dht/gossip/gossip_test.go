@@ -322,3 +322,28 @@ func TestSigningForAnother(t *testing.T) {
 		t.Errorf("heard %q", heard)
 	}
 }
+
+// Whoever waits for a message is told that there will be none.
+func TestTopicsEndWithTheirGossip(t *testing.T) {
+	a := start(t, newClub())
+	tp := join(t, a, nil, Limits{})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := tp.Next(t.Context())
+		ended <- err
+	}()
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("waiting: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("still waiting")
+	}
+	if err := tp.Publish(t.Context(), []byte("x")); !errors.Is(err, ErrClosed) {
+		t.Errorf("publish: %v", err)
+	}
+}

@@ -66,6 +66,8 @@ func (b *bucket) take(now time.Time, rate, burst float64) bool {
 
 // senders keeps the window and bucket of each member that spoke on a topic.
 type senders struct {
+	leave func() // ends the waiting for more of the topic
+
 	mu   sync.Mutex
 	byID map[peer.ID]*sender
 }
