@@ -85,10 +85,10 @@ type Members struct {
 	served chan struct{}
 	queue  chan net.Conn
 	done   chan struct{}
-	once   sync.Once
 
-	mu   sync.Mutex
-	open int
+	mu    sync.Mutex
+	open  int
+	ended bool
 }
 
 var _ net.Listener = (*Members)(nil)
@@ -117,23 +117,25 @@ func ServeMembers(p Peer) *Members {
 
 // Handle serves one connection, and returns before it ends.
 func (m *Members) Handle(c net.Conn, role RoleOf) {
-	m.mu.Lock()
-	full := m.open >= memberConnsMax
-	if !full {
-		m.open++
-	}
-	m.mu.Unlock()
-	if full {
+	if !m.enqueue(&memberConn{Conn: c, role: role, left: sync.OnceFunc(m.left)}) {
 		_ = c.Close()
-		return
 	}
-	conn := &memberConn{Conn: c, role: role, left: sync.OnceFunc(m.left)}
+}
+
+// enqueue has a connection taken, unless there are too many or the listening has
+// ended: what is queued after that, nobody takes or closes.
+func (m *Members) enqueue(c *memberConn) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended || m.open >= memberConnsMax {
+		return false
+	}
 	select {
-	case m.queue <- conn:
-	case <-m.done:
-		_ = conn.Close()
+	case m.queue <- c:
+		m.open++
+		return true
 	default:
-		_ = conn.Close()
+		return false
 	}
 }
 
@@ -158,7 +160,12 @@ func (m *Members) Addr() net.Addr { return memberAddr{} }
 
 // Close ends the listening; requests under way go on.
 func (m *Members) Close() error {
-	m.once.Do(func() { close(m.done) })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.ended {
+		m.ended = true
+		close(m.done)
+	}
 	return nil
 }
 
