@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -118,5 +120,24 @@ func TestErrorKinds(t *testing.T) {
 	}
 	if Wrap(KindNotFound, nil, "") != nil {
 		t.Error("a nil error became one")
+	}
+}
+
+// failing is a source of bytes that breaks.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// What is wrong with the bytes to be sent is no fault of the peer.
+func TestUploadOfWhatCannotBeRead(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	defer s.Close()
+	c := New(t.TempDir(), Endpoint{Network: "tcp", Address: s.Listener.Addr().String()})
+	defer c.Close()
+	broken := errors.New("is a directory")
+	if _, err := c.FileWrite(t.Context(), "/x", 0, failing{broken}); !errors.Is(err, broken) || KindOf(err) == KindLost {
+		t.Errorf("%v (%s)", err, KindOf(err))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 )
 
 // The names of the events of a job.
@@ -120,18 +121,44 @@ func (c *Client) Worker(ctx context.Context) (Worker, error) {
 	return call[Worker](ctx, c, http.MethodGet, "/v1/worker")
 }
 
-// upload posts what r yields.
+// upload posts what r yields. An error of r is returned as it is.
 func upload[T any](ctx context.Context, c *Client, path string, r io.Reader) (T, error) {
 	var out T
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.host()+c.prefix+path, r)
+	in := &readError{r: r}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.host()+c.prefix+path, in)
 	if err != nil {
 		return out, fmt.Errorf("api: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
 	resp, err := c.roundTrip(ctx, req)
 	if err != nil {
+		if broken := in.err.Load(); broken != nil && ctx.Err() == nil {
+			return out, *broken
+		}
 		return out, err
 	}
 	defer resp.Body.Close()
 	return out, json.NewDecoder(io.LimitReader(resp.Body, answerBytesMax)).Decode(&out)
+}
+
+// readError tells the reader's errors from the connection's.
+type readError struct {
+	r   io.Reader
+	err atomic.Pointer[error] // the transport reads in a goroutine of its own
+}
+
+func (r *readError) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err != nil && err != io.EOF {
+		r.err.Store(&err)
+	}
+	return n, err
+}
+
+// Close closes what can be closed, as the transport does when it has no more use for a body.
+func (r *readError) Close() error {
+	if c, ok := r.r.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
