@@ -288,11 +288,11 @@ func (w *webSeed) leaf(body io.Reader, i, size int) error {
 		j.slabs.put(b)
 		return err
 	}
-	select {
+	select { // not of w.ctx: what has arrived is asked of nobody until it was looked at
 	case j.work <- b:
-	case <-w.ctx.Done():
+	case <-j.ctx.Done():
 		j.slabs.put(b)
-		return w.ctx.Err()
+		return j.ctx.Err()
 	}
 	return j.swarm.down.wait(w.ctx, size, false)
 }

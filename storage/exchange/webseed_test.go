@@ -19,6 +19,7 @@ import (
 
 	"github.com/shoal-os/shoal/storage/block"
 	"github.com/shoal-os/shoal/storage/chunk"
+	"github.com/shoal-os/shoal/storage/exchange/sched"
 )
 
 // webServer serves bytes with ranges, counting them; change may answer instead.
@@ -313,5 +314,26 @@ func TestWebReadAndGet(t *testing.T) {
 	defer body.Close()
 	if got, err := io.ReadAll(body); err != nil || !bytes.Equal(got, data) {
 		t.Error(len(got), err)
+	}
+}
+
+// What was said to have arrived is verified, though its seed is dropped at that moment: nobody is asked for it again before.
+func TestWebLeafOfADroppedSeed(t *testing.T) {
+	j := &job{swarm: &Swarm{}, notes: make(chan note, 1), work: make(chan *slab, 1)}
+	j.ctx, j.cancel = context.WithCancel(t.Context())
+	defer j.cancel()
+	w := &webSeed{job: j, id: 1}
+	w.ctx, w.stop = context.WithCancel(j.ctx)
+	w.drop("it lied")
+	for range 64 { // both ways were open, and either was taken
+		_ = w.leaf(bytes.NewReader([]byte("leaf")), 0, 4)
+		if n := <-j.notes; n.ev.Kind != sched.Arrived {
+			t.Fatalf("%+v", n)
+		}
+		select {
+		case <-j.work:
+		default:
+			t.Fatal("a leaf has arrived and is not handed to the verifiers")
+		}
 	}
 }
