@@ -111,9 +111,9 @@ func (a *app) listEach(ctx context.Context, c *client.Client, paths []string, op
 }
 
 // listNames prints names, or paths where everything below is listed. They may be a hundred thousand.
-func (a *app) listNames(ctx context.Context, c *client.Client, path string, recursive bool) error {
+func (a *app) listNames(ctx context.Context, c *client.Client, path string, recursive bool) (err error) {
 	out := bufio.NewWriterSize(a.out, 64<<10)
-	defer out.Flush()
+	defer flush(out, &err)
 	return c.FileNames(ctx, path, recursive, func(name []byte) error {
 		if !recursive {
 			name = name[bytes.LastIndexByte(name[:max(len(name)-1, 0)], '/')+1:]
@@ -215,9 +215,9 @@ func timeText(t time.Time) string {
 }
 
 // list prints what get yields, as lines while it comes, as a table when all is there.
-func (a *app) list(r rows, get func(func(client.PoolFile) error) error) error {
+func (a *app) list(r rows, get func(func(client.PoolFile) error) error) (err error) {
 	out := bufio.NewWriterSize(a.out, 64<<10)
-	defer out.Flush()
+	defer flush(out, &err)
 	switch {
 	case a.json:
 		enc := json.NewEncoder(out)
@@ -237,4 +237,11 @@ func (a *app) list(r rows, get func(func(client.PoolFile) error) error) error {
 		return nil
 	}
 	return table(out, all)
+}
+
+// flush writes what is left of a listing, its failure counting only when all else went well.
+func flush(out *bufio.Writer, err *error) {
+	if flushErr := out.Flush(); *err == nil {
+		*err = flushErr
+	}
 }

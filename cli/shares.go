@@ -46,7 +46,9 @@ func (a *app) printShares(shares []client.Share, links bool) error {
 	}
 	if links {
 		for _, s := range shares {
-			fmt.Fprintln(a.out, clean(s.Link))
+			if _, err := fmt.Fprintln(a.out, clean(s.Link)); err != nil {
+				return err
+			}
 		}
 		return nil
 	}
