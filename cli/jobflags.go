@@ -248,7 +248,7 @@ func (a *app) readStdin(ctx context.Context, c *client.Client, typed bool) (*cli
 			return nil, nil //nolint:nilerr // a standard input that was closed is an empty one
 		}
 	}
-	head, err := io.ReadAll(io.LimitReader(a.in, stdinInline+1))
+	head, err := readHead(ctx, a.in)
 	switch {
 	case err != nil:
 		return nil, err
@@ -259,4 +259,24 @@ func (a *app) readStdin(ctx context.Context, c *client.Client, typed bool) (*cli
 	}
 	f, err := c.JobStore(ctx, "stdin", io.MultiReader(bytes.NewReader(head), a.in))
 	return &client.JobSource{Stored: &f}, err
+}
+
+// readHead reads what goes with a request, and a byte more if there is one. It returns when ctx ends; then the read is left
+// behind, to end with the process.
+func readHead(ctx context.Context, r io.Reader) ([]byte, error) {
+	type result struct {
+		head []byte
+		err  error
+	}
+	got := make(chan result, 1)
+	go func() {
+		head, err := io.ReadAll(io.LimitReader(r, stdinInline+1))
+		got <- result{head, err}
+	}()
+	select {
+	case r := <-got:
+		return r.head, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
