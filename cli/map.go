@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -189,8 +191,9 @@ func (a *app) mapAll(ctx context.Context, c *client.Client, flags *mapFlags, inp
 		out.streams = true
 		defer out.close()
 	}
+	signal.Ignore(syscall.SIGPIPE) // the write says so, and the job is ended
 	err = a.gather(ctx, c, job, req.Name, req.Reduce != nil, out)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || nobodyReads(err) {
 		return a.cancelJob(ctx, c, job.ID)
 	}
 	return lostJob(err, job)

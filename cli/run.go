@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -124,8 +126,9 @@ func (a *app) runOne(ctx context.Context, c *client.Client, flags *runFlags, wor
 	if flags.detach {
 		return a.printDetached(job)
 	}
+	signal.Ignore(syscall.SIGPIPE) // the write says so, and the job is ended
 	err = a.attend(ctx, c, job)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || nobodyReads(err) {
 		return a.cancelJob(ctx, c, job.ID)
 	}
 	if err != nil {
@@ -222,14 +225,26 @@ func (a *app) noteWhy(ctx context.Context, c *client.Client, id string) {
 	}
 }
 
-// cancelJob ends the job of a command that was interrupted.
+// nobodyReads reports that an error is of a standard output that is read no more, and not of the connection to the peer.
+func nobodyReads(err error) bool {
+	return errors.Is(err, syscall.EPIPE) && client.KindOf(err) != client.KindLost
+}
+
+// cancelJob ends the job of a command that was interrupted, or whose output nobody reads any more.
 func (a *app) cancelJob(ctx context.Context, c *client.Client, id string) error {
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), killWait)
 	defer cancel()
-	if _, err := c.JobKill(end, client.JobRequestByID{Job: id, Why: "interrupted"}); err != nil {
+	why := "interrupted"
+	if ctx.Err() == nil {
+		why = "nobody reads its output"
+	}
+	if _, err := c.JobKill(end, client.JobRequestByID{Job: id, Why: why}); err != nil {
 		a.notef("job %s could not be canceled: %s", shortJob(id), cleanLine(err.Error()))
 	} else {
 		a.notef("canceled job %s", shortJob(id))
+	}
+	if ctx.Err() == nil {
+		return silent{exitSignal + int(syscall.SIGPIPE)}
 	}
 	return ctx.Err()
 }
