@@ -119,8 +119,9 @@ func (a *app) awaitJoiners(ctx context.Context, c *client.Client, f inviteFlags)
 		switch {
 		case e.Kind == "watching":
 			watchedFrom = e.Seq
-			inv, err = a.giveTicket(watch, c, f)
-			time.AfterFunc(time.Until(inv.Expires), func() { cancel(errTicketOver) })
+			if inv, err = a.giveTicket(watch, c, f); err == nil {
+				time.AfterFunc(time.Until(inv.Expires), func() { cancel(errTicketOver) })
+			}
 			return err
 		case e.Seq <= watchedFrom:
 			return nil
