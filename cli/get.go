@@ -103,6 +103,9 @@ func (a *app) getPoolFile(cmd *cobra.Command, from, output string, force bool) e
 		if err != nil {
 			return err
 		}
+		for _, s := range out.Skipped {
+			a.notef("left out: %s", clean(s))
+		}
 		if a.json {
 			return a.printJSON(out)
 		}
