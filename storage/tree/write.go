@@ -178,7 +178,12 @@ func (t *Tree) write(ctx context.Context, changes []directory.Change) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	err := t.cfg.Names.Write(ctx, changes...)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// Who leaves from here on does not take the changes back. If the turn passed on before it is known what becomes of them,
+	// then the next writer would not see them and make a conflict; and bytes would be let go of that get a name after all.
+	err := t.cfg.Names.Write(context.WithoutCancel(ctx), changes...)
 	keys := make([]string, len(changes))
 	for i, c := range changes {
 		keys[i] = c.Key

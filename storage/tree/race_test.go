@@ -1,0 +1,79 @@
+package tree
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/shoal-os/shoal/storage/directory"
+)
+
+// slowNames is a directory whose disk is slow: it takes changes one after the other, and who leaves meanwhile does not
+// take them back.
+type slowNames struct {
+	*fakeNames
+	jobs chan func()
+}
+
+func newSlowNames(f *fakeNames) *slowNames { return &slowNames{f, make(chan func(), 16)} }
+
+// Write implements Names.
+func (s *slowNames) Write(ctx context.Context, changes ...directory.Change) error {
+	done := make(chan error, 1)
+	s.jobs <- func() { done <- s.fakeNames.Write(context.WithoutCancel(ctx), changes...) }
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// work lets the disk do what waits, until nobody brings more.
+func (s *slowNames) work() {
+	for {
+		synctest.Wait()
+		select {
+		case f := <-s.jobs:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+// TestLeftWhileItIsWritten: a writer that leaves while its name is being written keeps its turn until it is: the next one
+// sees it and makes no conflict. What it wrote is not let go of before, either, and it hears what has become of it.
+func TestLeftWhileItIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, "ann")
+		slow := newSlowNames(b.names)
+		b.cfg.Names = slow
+		leaving, leave := context.WithCancel(ctx)
+		w, err := b.Create(leaving, "/f", CreateOptions{})
+		b.ok(err)
+		_, err = w.Write([]byte("first"))
+		b.ok(err)
+		closed := make(chan error, 1)
+		go func() { closed <- w.Close() }()
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		b.bytes.mu.Lock()
+		batches := b.bytes.batches
+		b.bytes.mu.Unlock()
+		if batches != 1 {
+			t.Error("the bytes were let go of before it is known whether they have a name")
+		}
+		if b.writing.TryLock() {
+			b.writing.Unlock()
+			t.Error("the next writer has its turn before it can see the version")
+		}
+		slow.work()
+		if err := <-closed; err != nil {
+			t.Errorf("the file is there, and its writer hears %v", err)
+		}
+		b.shows(map[string]string{"/f": "first"})
+		b.ok(b.Close())
+	})
+}
