@@ -42,6 +42,7 @@ const faultsMax = 8
 type faults struct {
 	first []error
 	more  int
+	files int // of those that a put was to name
 }
 
 func (f *faults) add(err error) {
@@ -52,15 +53,22 @@ func (f *faults) add(err error) {
 	}
 }
 
+// fail adds why a draft was left out.
+func (f *faults) fail(d *draft, err error) {
+	if d.v.Kind == File {
+		f.files++
+	}
+	f.add(err)
+}
+
 // join takes in those of another.
 func (f *faults) join(other *faults) {
 	for _, err := range other.first {
 		f.add(err)
 	}
 	f.more += other.more
+	f.files += other.files
 }
-
-func (f *faults) count() int { return len(f.first) + f.more }
 
 // err joins them; nil if there are none.
 func (f *faults) err() error {

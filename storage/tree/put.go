@@ -283,11 +283,21 @@ func (p *Put) secure(ctx context.Context, f *flight, pieces []piece.Piece) error
 // peer's record, or another put, may have come in meanwhile. It says nothing of names that only look alike: those
 // are shown beside each other and nothing is lost.
 func (p *Put) recheck(d *draft) error {
-	if d.v.Kind != File {
+	if d.v.Kind == Removed {
 		return nil
 	}
-	if i, ok := p.tree.item(d.path); ok && i.Kind == Folder {
+	i, ok := p.tree.item(d.path)
+	switch {
+	case ok && d.v.Kind == File && i.Kind == Folder:
 		return fault("put", d.path, ErrIsFolder)
+	case ok && d.v.Kind == Folder && i.Kind == File: // it would go as if somebody had saved it again
+		return fault("put", d.path, ErrNotFolder)
+	}
+	for dir := d.path; !ok; {
+		dir, _ = paths.Split(dir)
+		if i, ok = p.tree.item(dir); ok && i.Kind == File {
+			return fault("put", dir, ErrNotFolder)
+		}
 	}
 	return nil
 }
@@ -319,7 +329,7 @@ func (p *Put) Commit(ctx context.Context) (Result, error) {
 		err = errors.Join(err, p.land())
 	}
 	p.end()
-	p.result.Files -= p.faults.count()
+	p.result.Files -= p.faults.files
 	return p.result, errors.Join(err, p.faults.err())
 }
 

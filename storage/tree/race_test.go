@@ -2,6 +2,7 @@ package tree
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -76,4 +77,30 @@ func TestLeftWhileItIsWritten(t *testing.T) {
 		b.shows(map[string]string{"/f": "first"})
 		b.ok(b.Close())
 	})
+}
+
+// TestFolderOverFile: a folder that is made for what is put in it does not take the place of a file that came there meanwhile.
+func TestFolderOverFile(t *testing.T) {
+	for name, path := range map[string]string{"for a file": "/d/f", "for a file deeper": "/d/e/f"} {
+		b := newBench(t, "ann")
+		p := b.NewPut(PutOptions{})
+		b.ok(p.File(ctx, path, 0o644, birth, strings.NewReader("inside")))
+		b.ok(create(b, "/d", "a file"))
+		res, err := p.Commit(ctx)
+		b.want(err, ErrNotFolder)
+		if res.Files != 0 {
+			t.Errorf("%s: %d files were put", name, res.Files)
+		}
+		if text, err := b.cat("/d"); err != nil || text != "a file" {
+			t.Errorf("%s: the file is %q, %v", name, text, err)
+		}
+		b.shows(map[string]string{"/d": "a file"})
+	}
+	b := newBench(t, "ann")
+	p := b.NewPut(PutOptions{})
+	b.ok(p.Folder(ctx, "/d", 0, birth))
+	b.ok(create(b, "/d", "a file"))
+	_, err := p.Commit(ctx)
+	b.want(err, ErrNotFolder)
+	b.shows(map[string]string{"/d": "a file"})
 }

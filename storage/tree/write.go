@@ -113,13 +113,13 @@ func (t *Tree) savePart(ctx context.Context, part []draft, check func(*draft) er
 		d := &part[i]
 		if check != nil {
 			if err := check(d); err != nil {
-				faults.add(err)
+				faults.fail(d, err)
 				continue
 			}
 		}
 		more, err := t.compose(d)
 		if err != nil {
-			faults.add(fault("write", d.path, err))
+			faults.fail(d, fault("write", d.path, err))
 			continue
 		}
 		changes = append(changes, more...)
