@@ -36,8 +36,13 @@ func (t *Tree) Mkdir(ctx context.Context, path string, opt MkdirOptions) error {
 	if opt.Mode == 0 {
 		opt.Mode = folderMode
 	}
-	drafts := t.folders(missing)
-	return t.save(ctx, append(drafts, t.folderDraft(clean, opt.Mode, time.Time{})))
+	drafts := append(t.folders(missing), t.folderDraft(clean, opt.Mode, time.Time{}))
+	return t.saveIf(ctx, drafts, func(d *draft) error { // another writer may have come in since the first look
+		if i, ok := t.item(clean); d.path == clean && ok && (i.Kind != Folder || !opt.Parents) {
+			return fault("mkdir", clean, ErrExist)
+		}
+		return t.recheck("mkdir", d)
+	})
 }
 
 // folders makes drafts of missing folders.
@@ -127,14 +132,24 @@ func (t *Tree) transfer(ctx context.Context, op, from, to string, overwrite, mov
 		return err
 	}
 	batch := newBatch()
-	if old, ok := t.item(clean); ok {
+	if old, ok := t.item(clean); ok && overwrite {
 		if err := t.save(ctx, t.removals(t.inTheWay(old, placed), batch)); err != nil {
 			return err
 		}
 	}
 	// What takes the name that it lost is one with its conflict from then on: that must not be removed.
 	won := i.Conflict() && clean == i.Of
-	if err := t.save(ctx, placed); err != nil || !move || won {
+	taken := false // by another writer, since the first look
+	err = t.saveIf(ctx, placed, func(d *draft) error {
+		if !overwrite && d.path == clean { // what is in a folder comes after it
+			_, taken = t.item(clean)
+		}
+		if taken {
+			return fault(op, d.path, ErrExist)
+		}
+		return nil
+	})
+	if err != nil || !move || won {
 		return err
 	}
 	return t.save(ctx, t.removals(items, batch))

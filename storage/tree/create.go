@@ -18,7 +18,7 @@ type CreateOptions struct {
 	ModTime   time.Time   // zero: when it is closed
 	Copies    int         // wanted; 0: those of what it replaces, or the tree's default
 	AnyName   bool        // as in PutOptions
-	Exclusive bool        // ErrExist if something is there
+	Exclusive bool        // ErrExist if something is there, from Close too
 }
 
 // Writer writes one file. It is for one goroutine.
@@ -70,7 +70,7 @@ func (t *Tree) Create(ctx context.Context, path string, opt CreateOptions) (*Wri
 	}
 	r, pipe := io.Pipe()
 	w := &Writer{tree: t, ctx: ctx, put: put, path: clean, pipe: pipe, added: make(chan error, 1)}
-	put.wrote = w.wrote
+	put.wrote, put.exclusive = w.wrote, opt.Exclusive
 	go func() {
 		err := put.File(ctx, clean, opt.Mode, opt.ModTime, r)
 		_ = r.CloseWithError(errors.Join(err, io.ErrClosedPipe)) // a Write that waits fails with it

@@ -79,6 +79,8 @@ type Put struct {
 	err    error         // that ended it
 	wrote  func(*drafts) // if not nil, hears of each group that has its names
 
+	exclusive bool // nothing is put where something is
+
 	telling sync.Mutex // at, and calls of opt.Progress
 	at      Progress
 }
@@ -283,20 +285,30 @@ func (p *Put) secure(ctx context.Context, f *flight, pieces []piece.Piece) error
 // peer's record, or another put, may have come in meanwhile. It says nothing of names that only look alike: those
 // are shown beside each other and nothing is lost.
 func (p *Put) recheck(d *draft) error {
+	if p.exclusive {
+		if _, ok := p.tree.item(d.path); ok {
+			return fault("put", d.path, ErrExist)
+		}
+	}
+	return p.tree.recheck("put", d)
+}
+
+// recheck is Put.recheck for whoever drafted it.
+func (t *Tree) recheck(op string, d *draft) error {
 	if d.v.Kind == Removed {
 		return nil
 	}
-	i, ok := p.tree.item(d.path)
+	i, ok := t.item(d.path)
 	switch {
 	case ok && d.v.Kind == File && i.Kind == Folder:
-		return fault("put", d.path, ErrIsFolder)
+		return fault(op, d.path, ErrIsFolder)
 	case ok && d.v.Kind == Folder && i.Kind == File: // it would go as if somebody had saved it again
-		return fault("put", d.path, ErrNotFolder)
+		return fault(op, d.path, ErrNotFolder)
 	}
 	for dir := d.path; !ok; {
 		dir, _ = paths.Split(dir)
-		if i, ok = p.tree.item(dir); ok && i.Kind == File {
-			return fault("put", dir, ErrNotFolder)
+		if i, ok = t.item(dir); ok && i.Kind == File {
+			return fault(op, dir, ErrNotFolder)
 		}
 	}
 	return nil

@@ -2,9 +2,12 @@ package tree
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/shoal-os/shoal/storage/directory"
 )
@@ -103,4 +106,41 @@ func TestFolderOverFile(t *testing.T) {
 	_, err := p.Commit(ctx)
 	b.want(err, ErrNotFolder)
 	b.shows(map[string]string{"/d": "a file"})
+}
+
+// TestNewMeansNew: what may only be made where nothing is does not take the place of what came there after the first look.
+func TestNewMeansNew(t *testing.T) {
+	for name, f := range map[string]func(*bench) error{
+		"mkdir": func(b *bench) error { return b.Mkdir(ctx, "/to", MkdirOptions{}) },
+		"mkdir with parents": func(b *bench) error {
+			return b.Mkdir(ctx, "/to/a/b", MkdirOptions{Parents: true})
+		},
+		"move": func(b *bench) error { return b.Move(ctx, "/d", "/to", false) },
+		"copy": func(b *bench) error { return b.Copy(ctx, "/d", "/to", false) },
+	} {
+		b := newBench(t, "ann")
+		// A folder without a record of its own gets one with the present time: between the first look and the writing.
+		b.ok(b.save(ctx, []draft{b.fileDraft("/d/f", fileOf64(t, b, "x"), 0o644, birth, 3)}))
+		came := false
+		b.cfg.Now = func() time.Time {
+			if !came {
+				came = true
+				b.ok(create(b, "/to", "somebody's"))
+			}
+			return b.names.time()
+		}
+		err := f(b)
+		if !errors.Is(err, ErrExist) && !errors.Is(err, ErrNotFolder) {
+			t.Errorf("%s: the error is %v", name, err)
+		}
+		if got, want := b.show(), map[string]string{"/d/": "", "/d/f": "x", "/to": "somebody's"}; !maps.Equal(got, want) {
+			t.Errorf("%s: shown is %v, want %v", name, got, want)
+		}
+	}
+	b := newBench(t, "ann")
+	w, err := b.Create(ctx, "/to", CreateOptions{Exclusive: true})
+	b.ok(err)
+	b.ok(create(b, "/to", "somebody's"))
+	b.want(w.Close(), ErrExist)
+	b.shows(map[string]string{"/to": "somebody's"})
 }

@@ -85,8 +85,13 @@ func (t *Tree) copies(n int) uint8 {
 // save writes drafts in order, and returns once they are durable here and can be seen. Each replaces what its path
 // shows at that moment.
 func (t *Tree) save(ctx context.Context, drafts []draft) error {
+	return t.saveIf(ctx, drafts, nil)
+}
+
+// saveIf is save that asks check about each draft, as saveMany does.
+func (t *Tree) saveIf(ctx context.Context, drafts []draft, check func(*draft) error) error {
 	var faults faults
-	if err := t.saveMany(ctx, drafts, nil, &faults); err != nil {
+	if err := t.saveMany(ctx, drafts, check, &faults); err != nil {
 		return err
 	}
 	return faults.err()
