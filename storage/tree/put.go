@@ -189,8 +189,8 @@ func (p *Put) sight() sight {
 // gather adds a draft to the group. A file that is put in the place of a conflict takes that away.
 func (p *Put) gather(d draft) {
 	if i, ok := p.tree.item(d.path); ok && i.Conflict() {
-		gone := removal(&i, newBatch())
-		p.next.list = append(p.next.list, gone) // under no path: it is the conflict's that it is about
+		gone := removal(&i, newBatch()) // at the path that the conflict is about
+		d.takes = &gone
 	}
 	p.next.add(d)
 }

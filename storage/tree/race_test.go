@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -143,4 +144,51 @@ func TestNewMeansNew(t *testing.T) {
 	b.ok(create(b, "/to", "somebody's"))
 	b.want(w.Close(), ErrExist)
 	b.shows(map[string]string{"/to": "somebody's"})
+}
+
+// TestPutOverConflict: a file that is put in the place of a conflict replaces it, or both are as they were: when the power goes
+// in between, and when the file is refused.
+func TestPutOverConflict(t *testing.T) {
+	conflicting := func() (*bench, string) {
+		a, b := newBench(t, "ann"), newBench(t, "bob")
+		b.ok(b.put("/f", "theirs"))
+		b.names.pass(time.Second)
+		a.names.pass(time.Minute)
+		a.ok(a.put("/f", "ours"))
+		meet(a.names, b.names)
+		maps.Copy(a.bytes.durable, b.bytes.durable)
+		for path, text := range a.show() {
+			if text == "theirs" {
+				return a, path
+			}
+		}
+		t.Fatal("there is no conflict")
+		return nil, ""
+	}
+	has := func(b *bench, texts ...string) bool {
+		for _, got := range b.show() {
+			if slices.Contains(texts, got) {
+				return true
+			}
+		}
+		return false
+	}
+	for steps := range 4 {
+		b, path := conflicting()
+		b.names.power = &power{left: steps}
+		_ = b.put(path, "new")
+		b.names.power = nil
+		if b = openBench(t, b.names, b.bytes); !has(b, "theirs", "new") {
+			t.Errorf("after %d steps shown is %v", steps, b.show())
+		}
+	}
+	b, path := conflicting()
+	p := b.NewPut(PutOptions{})
+	b.ok(p.File(ctx, path, 0o644, birth, strings.NewReader("new")))
+	b.ok(b.save(ctx, []draft{b.folderDraft(path, 0o755, birth)})) // as another peer's record
+	_, err := p.Commit(ctx)
+	b.want(err, ErrIsFolder)
+	if !has(b, "theirs") {
+		t.Errorf("after a refusal shown is %v", b.show())
+	}
 }

@@ -21,6 +21,8 @@ type draft struct {
 	path string
 	v    paths.Version
 	head ID // if Defined, then it replaces this head rather than what the path shows, and nothing if that has gone
+
+	takes *draft // the removal of a conflict whose name it takes; nil for most. It is written after it, and not without it.
 }
 
 // fileDraft is a new version of a file.
@@ -123,6 +125,11 @@ func (t *Tree) savePart(ctx context.Context, part []draft, check func(*draft) er
 			}
 		}
 		more, err := t.compose(d)
+		if err == nil && d.takes != nil {
+			var gone []directory.Change
+			gone, err = t.compose(d.takes)
+			more = append(more, gone...)
+		}
 		if err != nil {
 			faults.fail(d, fault("write", d.path, err))
 			continue
