@@ -20,6 +20,8 @@ import (
 const (
 	// answerMax bounds the results in one answer, in bytes; one more result may pass it.
 	answerMax = 512 << 10
+	// catchUpWait is how long whoever asks for results of open tasks waits for a quorum to say that they are.
+	catchUpWait = 3 * time.Second
 	// cancelWait bounds the writing of a cancellation.
 	cancelWait = 10 * time.Second
 )
@@ -169,6 +171,7 @@ func (s *seat) results(ctx context.Context, first, count int, emit func(*pb.Answ
 		return ErrNoTask
 	}
 	end := min(first+max(count, 1), signed.Spec.All())
+	s.catchUp(ctx, first, end)
 	reader := pageReader{t: s.t}
 	a, size := &pb.Answer{}, 0
 	for task := first; task < end; task++ {
@@ -191,6 +194,19 @@ func (s *seat) results(ctx context.Context, first, count int, emit func(*pb.Answ
 		}
 	}
 	return nil
+}
+
+// catchUp sees to it that what is open here is open. A steward that was away, or that follows, may not have heard of the last
+// results: of a group that fell silent, for as long as nobody asks it. Where no quorum answers what is known here must do.
+func (s *seat) catchUp(ctx context.Context, first, end int) {
+	for task := first; task < end; task++ {
+		if s.ledger.State(task) == market.Open {
+			ctx, cancel := context.WithTimeout(ctx, catchUpWait)
+			defer cancel()
+			_ = s.group.Read(ctx)
+			return
+		}
+	}
 }
 
 // cancelJob writes into the log that the job is canceled.

@@ -16,6 +16,7 @@ import (
 	"github.com/shoal-os/shoal/tasks/card"
 	"github.com/shoal-os/shoal/tasks/job"
 	"github.com/shoal-os/shoal/tasks/keep"
+	"github.com/shoal-os/shoal/tasks/market"
 	"github.com/shoal-os/shoal/tasks/talk/pb"
 )
 
@@ -251,6 +252,30 @@ func TestStewardsStartAgain(t *testing.T) {
 	}
 	meet(t, boxes...)
 	checkOnce(t, boxes[1].all(s.ID), 300)
+}
+
+// TestStewardsThatFollow tell of results that they have not heard of yet: they ask the leader first.
+func TestStewardsThatFollow(t *testing.T) {
+	t.Parallel()
+	boxes := newPool(t, 3)
+	for range 5 {
+		s := boxes[0].submit(count(20, "task"))
+		lead := leads(t, boxes, s.ID)
+		lead.all(s.ID)
+		for _, b := range boxes {
+			err := b.seat(s.ID).results(t.Context(), 0, 20, func(a *pb.Answer) error {
+				for _, m := range a.GetResults() {
+					if r, err := resultOf(m); err != nil || r.State != market.Succeeded {
+						t.Errorf("%s: task %d: %v, %v", b.self.Name, r.Task, r.State, err)
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
 }
 
 // TestAStewardThatCameLate fetches pages that were sealed before.
