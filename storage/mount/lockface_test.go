@@ -1,6 +1,7 @@
 package mount_test
 
 import (
+	"context"
 	"io"
 	"net/http/httptest"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shoal-os/shoal/storage/mount"
+	"github.com/shoal-os/shoal/storage/mount/mounttest"
 )
 
 func TestLocking(t *testing.T) {
@@ -145,4 +147,34 @@ func TestNormalForms(t *testing.T) {
 	if text := c.want(207, "PROPFIND", "/", "", "Depth: 1").Body.String(); !strings.Contains(text, "<D:href>/%C3%BC</D:href>") {
 		t.Error(text)
 	}
+}
+
+// statHook calls a function after the first look at a path.
+type statHook struct {
+	*mounttest.Fake
+	path  string
+	after func()
+}
+
+// Stat implements [mount.FS].
+func (f *statHook) Stat(ctx context.Context, p string) (mount.Info, error) {
+	info, err := f.Fake.Stat(ctx, p)
+	if after := f.after; after != nil && p == f.path {
+		f.after = nil
+		after()
+	}
+	return info, err
+}
+
+// TestLockEmptiesNothing: a lock where nothing was makes an empty file, but not out of one that somebody put there after the
+// first look.
+func TestLockEmptiesNothing(t *testing.T) {
+	hook := &statHook{Fake: mounttest.NewFake(), path: "/f"}
+	c := &client{T: t, face: mount.Handler(hook, mount.Options{}), fake: hook.Fake}
+	hook.after = func() { c.want(201, "PUT", "/f", "somebody's") }
+	c.want(200, "LOCK", "/f", lockBody)
+	if got := c.want(200, "GET", "/f", "").Body.String(); got != "somebody's" {
+		t.Errorf("the file is %q", got)
+	}
+	c.want(423, "PUT", "/f", "another's")
 }

@@ -67,7 +67,11 @@ func (f *face) newLock(w http.ResponseWriter, r *http.Request, want lock) error 
 		return err
 	}
 	if !there {
-		if err := f.putEmpty(r, want.root); err != nil {
+		// Somebody may have put it there before the lock kept him out: that must not be emptied.
+		if _, there, err = f.stat(r, want.root); err == nil && !there {
+			err = f.putEmpty(r, want.root)
+		}
+		if err != nil {
 			f.locks.remove(now, got.token, got.root)
 			return err
 		}
