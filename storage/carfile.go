@@ -340,13 +340,19 @@ func (c *Content) saveCAR(ctx context.Context, dest string, out *counting) error
 	if err := checkSpace(filepath.Dir(dest), c.tree.Size); err != nil {
 		return err
 	}
-	partial := dest + block.PartialSuffix
-	f, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	// The name is of this root: a download of another to the same path has a partial of its own. Nor is it emptied first, for
+	// another export of the same root may be at work on it, which writes the same bytes.
+	root := c.Root().String()
+	partial := dest + "." + root[len(root)-16:] + block.PartialSuffix
+	f, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE, 0o666)
 	if err != nil {
 		return err
 	}
 	out.w = f
 	err = c.WriteCAR(ctx, out, CarOptions{})
+	if err == nil {
+		err = f.Truncate(out.done) // an export that was killed may have left more behind
+	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		if fi, bad := os.Lstat(dest); bad == nil && fi.IsDir() {
 			err = fmt.Errorf("%s: %w and is a folder", dest, ErrExists)

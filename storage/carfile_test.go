@@ -187,3 +187,25 @@ func manyRoots(t testing.TB) string {
 	write(t, path, append([]byte{byte(len(h))}, h...))
 	return path
 }
+
+// TestExportBesideADownload: an export leaves a partial alone that another download to the same path has begun.
+func TestExportBesideADownload(t *testing.T) {
+	a := newPeer(t)
+	sh, err := a.Share(testContext(t), mixedFolder(t), ShareOptions{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dest := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(dest+block.PartialSuffix, []byte("another's"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Export(testContext(t), chunk.Link{Root: sh.Root}, GetOptions{Dest: dest}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(dest + block.PartialSuffix); err != nil || string(got) != "another's" {
+		t.Errorf("the other download has %q, %v", got, err)
+	}
+	if list, err := os.ReadDir(filepath.Dir(dest)); err != nil || len(list) != 2 {
+		t.Errorf("there are %v, %v", list, err)
+	}
+}
