@@ -220,6 +220,25 @@ func (c *client) offered() (m *Lane, addr string) {
 	}
 }
 
+// takeUp connects to an offered lane and waits until all is sent on it.
+func (c *client) takeUp(m *Lane, addr string) net.Conn {
+	c.t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = conn.Close() })
+	if _, err := conn.Write(m.Id); err != nil {
+		c.t.Fatal(err)
+	}
+	for kind := frameType(0); kind != frameSwitch; {
+		if kind, _, err = c.next(); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return conn
+}
+
 // TestLaneIsForOneWhoKnows: others who come to the port get nothing, and do not keep the right one out.
 func TestLaneIsForOneWhoKnows(t *testing.T) {
 	s, a := laneSample(t), newNode(t)
@@ -239,19 +258,7 @@ func TestLaneIsForOneWhoKnows(t *testing.T) {
 	if got, err := io.ReadAll(stranger); len(got) > 0 || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a stranger read %d bytes, %v", len(got), err)
 	}
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.Write(m.Id); err != nil {
-		t.Fatal(err)
-	}
-	for kind := frameType(0); kind != frameSwitch; {
-		if kind, _, err = c.next(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	conn := c.takeUp(m, addr)
 	lane, err := newLaneReader(conn, m)
 	if err != nil {
 		t.Fatal(err)
@@ -301,19 +308,7 @@ func TestCloseBesideAStalledLane(t *testing.T) {
 	c := laneClient(t, a, s)
 	c.greet()
 	m, addr := c.offered()
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.Write(m.Id); err != nil {
-		t.Fatal(err)
-	}
-	for kind := frameType(0); kind != frameSwitch; {
-		if kind, _, err = c.next(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c.takeUp(m, addr)
 	if err := c.ask(slices.Repeat([]bitfield.Run{{First: 0, Count: len(s.leaves)}}, 100)...); err != nil {
 		t.Fatal(err)
 	}

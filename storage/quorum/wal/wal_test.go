@@ -181,10 +181,7 @@ func TestFaultAtEveryStep(t *testing.T) {
 			}
 			fs.FailAt(n)
 			for i := range 60 {
-				r := Record{[32]byte{byte(i%3 + 1)}, More, fmt.Appendf(nil, " %d.", i)}
-				if i < 3 || i%10 == 9 {
-					r.Kind = Whole
-				}
+				r := nth(i)
 				for !o.doThrough(r) {
 				}
 			}
@@ -217,10 +214,7 @@ func TestFaultAndThenCrash(t *testing.T) {
 			fs.CrashAt(1 + n/5 + 1 + n%5)
 			acked, tried := map[[32]byte]string{}, [32]byte{}
 			for i := range 60 {
-				r := Record{[32]byte{byte(i%3 + 1)}, More, fmt.Appendf(nil, " %d.", i)}
-				if i < 3 || i%10 == 9 {
-					r.Kind = Whole
-				}
+				r := nth(i)
 				if tried = r.Group; !o.doWithin(r, 3*retryAfter) {
 					break
 				}
@@ -230,6 +224,15 @@ func TestFaultAndThenCrash(t *testing.T) {
 			checkAfter(t, fs.Reboot(), acked, tried, fmt.Sprint("round ", n))
 		})
 	}
+}
+
+// nth is the i-th record of those that are written while a disk fails: of three groups in turn, the first of each and some later ones whole.
+func nth(i int) Record {
+	r := Record{[32]byte{byte(i%3 + 1)}, More, fmt.Appendf(nil, " %d.", i)}
+	if i < 3 || i%10 == 9 {
+		r.Kind = Whole
+	}
+	return r
 }
 
 // doThrough is do, but waits out a disk that fails for a while.
